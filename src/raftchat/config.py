@@ -1,0 +1,101 @@
+"""Every limit of raft-chat, with its unit last in its name, and what must hold between them.
+
+Knows nothing about where values come from (flags, environment, TOML: `cli/`) nor what they are used for.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+KIB = 1024
+MIB = 1024 * KIB
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Limits of one node. Made once at start, passed to whoever needs it, never changed."""
+
+    # Log (docs/log-format.md)
+    segment_size_bytes: int = 64 * MIB
+    record_size_max_bytes: int = 256 * KIB
+    """Header and body of one entry."""
+
+    # Raft (dissertation 3.4, 6.4, 10.2.1)
+    election_timeout_ms: int = 1000
+    """A follower that heard nothing for a random time in [1, 2) of this campaigns."""
+    heartbeat_interval_ms: int = 100
+    append_size_max_bytes: int = 512 * KIB
+    """Log bytes in one AppendEntries."""
+    inflight_max_bytes: int = 4 * MIB
+    """Log bytes sent to one follower and not yet acknowledged."""
+    inflight_max_messages: int = 256
+    uncommitted_max_bytes: int = 64 * MIB
+    """The leader refuses proposals above this: the quorum is slower than its clients."""
+
+    # Between processes
+    proposal_batch_max_bytes: int = 1 * MIB
+    """Records in one frame from a worker, or in one forward to the leader."""
+    ipc_frame_max_bytes: int = 4 * MIB
+    peer_frame_max_bytes: int = 4 * MIB
+    peer_send_buffer_max_bytes: int = 16 * MIB
+    """A peer that does not read: beyond this, frames to it are dropped and Raft sends again."""
+    peer_redial_min_ms: int = 50
+    peer_redial_max_ms: int = 1000
+    commit_hint_idle_ms: int = 50
+    """The commit index goes to the hard state once nothing was appended for this long."""
+
+    # Chat
+    message_size_max_bytes: int = 32 * KIB
+    """UTF-8 bytes of one message's text."""
+    name_size_max_bytes: int = 255
+    """UTF-8 bytes of a room's or user's name."""
+    body_size_max_bytes: int = 128 * KIB
+    """An HTTP request's body. JSON may write one byte of text as six (\\u00XX)."""
+    page_limit_default: int = 100
+    page_limit_max: int = 1000
+    rooms_limit_default: int = 1000
+    rooms_limit_max: int = 10_000
+
+    # HTTP and WebSocket
+    request_timeout_ms: int = 10_000
+    """A post or linearizable read that is not decided by then: 503, outcome unknown."""
+    request_header_timeout_ms: int = 20_000
+    socket_frame_max_bytes: int = 64 * KIB
+    socket_queue_max_bytes: int = 1 * MIB
+    """Bytes waiting for one WebSocket; beyond, it is closed with 1013."""
+    socket_ping_interval_ms: int = 20_000
+    socket_ping_timeout_ms: int = 20_000
+    socket_heartbeat_ms: int = 25_000
+
+    def __post_init__(self) -> None:
+        def require(holds: bool, message: str) -> None:
+            if not holds:
+                raise ValueError(message)
+
+        require(
+            self.heartbeat_interval_ms * 3 <= self.election_timeout_ms,
+            f"election timeout ({self.election_timeout_ms} ms) must be at least three heartbeat intervals "
+            f"({self.heartbeat_interval_ms} ms), or a single lost heartbeat starts an election",
+        )
+        require(self.heartbeat_interval_ms >= 1, "heartbeat interval must be at least 1 ms")
+        require(
+            self.segment_size_bytes >= 4 * KIB and self.segment_size_bytes % 8 == 0,
+            f"segment size ({self.segment_size_bytes} bytes) must be a multiple of 8 and at least 4 KiB",
+        )
+        require(
+            self.record_size_max_bytes + 64 <= self.segment_size_bytes,
+            f"a record ({self.record_size_max_bytes} bytes) must fit into a segment ({self.segment_size_bytes} bytes)",
+        )
+        require(
+            self.record_size_max_bytes <= self.append_size_max_bytes <= self.inflight_max_bytes,
+            "record size ≤ append size ≤ in-flight bytes",
+        )
+        require(
+            self.append_size_max_bytes + 4 * KIB <= self.peer_frame_max_bytes
+            and self.proposal_batch_max_bytes + 4 * KIB <= min(self.peer_frame_max_bytes, self.ipc_frame_max_bytes),
+            "one append and one batch of proposals must fit into a frame",
+        )
+        # A post's record: header, room name, and two JSON strings in which one byte may become six.
+        post_max = 48 + self.name_size_max_bytes + 6 * (self.message_size_max_bytes + self.name_size_max_bytes) + 64
+        require(post_max <= self.record_size_max_bytes, "the largest post must fit into a record")
+        require(self.page_limit_default <= self.page_limit_max, "default page ≤ largest page")
