@@ -1,6 +1,6 @@
 """Raft, as a function of messages and time. This is the caller's whole loop:
 
-    raft = Raft(config, node_id, log, hard_state, history, random)
+    raft = Raft(config, node_id, log, hard_state, history, random, noop=…, pack_membership=…, now_ms=…)
     while True:
         inputs, now_ms = wait(until=raft.deadline_ms)      # drain all that arrived
         raft.tick(now_ms)
@@ -22,3 +22,26 @@ It does not know what an entry means (membership excepted), where members live, 
 
 Sections named in this package are those of Diego Ongaro, "Consensus: Bridging Theory and Practice" (2014).
 """
+
+from raftchat.raft.core import Raft
+from raftchat.raft.errors import ChangeRefused, NotLeader, Overloaded, Refused
+from raftchat.raft.membership import Membership
+from raftchat.raft.messages import HardState, Persist, Persisted, Read, Ready, Role
+from raftchat.raft.status import FollowerStatus, Status
+
+__all__ = [
+    "ChangeRefused",
+    "FollowerStatus",
+    "HardState",
+    "Membership",
+    "NotLeader",
+    "Overloaded",
+    "Persist",
+    "Persisted",
+    "Raft",
+    "Read",
+    "Ready",
+    "Refused",
+    "Role",
+    "Status",
+]

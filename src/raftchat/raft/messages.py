@@ -7,7 +7,18 @@ Messages carry no addresses but node ids and no bytes but whole batches of the l
 from __future__ import annotations
 
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import Protocol
+
+
+class Role(StrEnum):
+    """What a node is to the others. A learner is a follower that is no voter; it never campaigns."""
+
+    FOLLOWER = "follower"
+    PRECANDIDATE = "precandidate"
+    CANDIDATE = "candidate"
+    LEADER = "leader"
+    LEARNER = "learner"
 
 
 class Batch(Protocol):
@@ -22,7 +33,8 @@ class Batch(Protocol):
     @property
     def data(self) -> memoryview: ...
     @property
-    def membership(self) -> bytes | None: ...
+    def membership(self) -> bytes | None:
+        """The value of the membership entry (`Membership.encode`), if this is one."""
 
 
 class Log(Protocol):
@@ -173,7 +185,22 @@ class Persisted:
 
     hard_state: HardState | None
     last_index: int
+    """The log was durable up to here, `generation` being the log's when its sync was *begun*."""
     generation: int
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotInstalled:
+    """The state up to `last_index`, asked for by `Ready.snapshot`, is durable on this node (5, figure 5.3)."""
+
+    last_index: int
+    last_term: int
+    last_time_ms: int
+    membership: bytes
+
+
+LocalMessage = Persisted | SnapshotInstalled
+Message = PeerMessage | LocalMessage
 
 
 @dataclass(frozen=True, slots=True)
@@ -186,13 +213,17 @@ class Read:
 
 @dataclass(frozen=True, slots=True)
 class Ready:
+    """Everything that follows from what was put in since the last one."""
+
     messages: list[tuple[int, PeerMessage]]
-    """(to, message), to be sent now."""
+    """(to, message), to be sent now. Followers at the same place get the *same object*, so it need be encoded once."""
     persist: Persist | None
+    """Offered again, brought up to date, until `Persisted` covers it."""
     commit_index: int
     reads: list[Read]
-    role: str
-    """follower, precandidate, candidate, leader, learner."""
+    snapshot: InstallSnapshot | None
+    """State to be fetched from its `sender`; offered again until `SnapshotInstalled` covers it or it is not needed."""
+    role: Role
     term: int
     leader: int
     """0: unknown."""
