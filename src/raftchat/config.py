@@ -55,17 +55,31 @@ class Config:
     page_limit_max: int = 1000
     rooms_limit_default: int = 1000
     rooms_limit_max: int = 10_000
+    page_size_max_bytes: int = 8 * MIB
+    """A page ends early, with a Link to the rest, once it is this large."""
 
     # HTTP and WebSocket
     request_timeout_ms: int = 10_000
     """A post or linearizable read that is not decided by then: 503, outcome unknown."""
     request_header_timeout_ms: int = 20_000
+    """A request, body included, that has not arrived by then: 408."""
+    request_head_max_bytes: int = 64 * KIB
+    request_discard_max_bytes: int = 8 * MIB
+    """Of a body that was refused (413), this much is read and dropped so that the client gets to see the answer."""
+    keep_alive_timeout_ms: int = 65_000
+    shutdown_timeout_ms: int = 5_000
+    """What is still unanswered this long after SIGTERM is dropped."""
     socket_frame_max_bytes: int = 64 * KIB
     socket_queue_max_bytes: int = 1 * MIB
     """Bytes waiting for one WebSocket; beyond, it is closed with 1013."""
     socket_ping_interval_ms: int = 20_000
     socket_ping_timeout_ms: int = 20_000
     socket_heartbeat_ms: int = 25_000
+    socket_close_timeout_ms: int = 5_000
+    """A WebSocket that was told to close and has not read that by then is cut off."""
+    socket_rooms_max: int = 100
+    """`room` parameters of one WebSocket."""
+    counters_interval_ms: int = 1_000
 
     def __post_init__(self) -> None:
         def require(holds: bool, message: str) -> None:
