@@ -1,0 +1,16 @@
+"""What can be wrong with a file of the data directory. Each message says which file and what to do about it."""
+
+from __future__ import annotations
+
+
+class StorageError(Exception):
+    """The node cannot start on this directory (exit 3)."""
+
+
+class CorruptFile(StorageError):
+    """Bytes that this program has not written like that (exit 4)."""
+
+    def __init__(self, path: str, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path = path
+        self.reason = reason

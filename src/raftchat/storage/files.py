@@ -1,0 +1,43 @@
+"""Small files that must be whole or absent: written beside, flushed, renamed, the directory flushed.
+
+Knows nothing of what is in them.
+"""
+
+from __future__ import annotations
+
+import os
+
+
+def write_durably(path: str, data: bytes) -> None:
+    """Replace or create `path`; after a crash at any moment it holds the old bytes or the new ones. Raises OSError."""
+    temporary = path + ".tmp"
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    try:
+        view = memoryview(data)
+        while view:
+            view = view[os.write(fd, view) :]
+        os.fsync(fd)
+    finally:
+        os.close(fd)
+    os.rename(temporary, path)
+    sync_directory(os.path.dirname(path))
+
+
+def make_directory_durably(path: str) -> None:
+    """Create it and its parents; every new name is durable on return. Raises OSError."""
+    path = os.path.abspath(path)
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_directory_durably(parent)
+    os.mkdir(path, 0o755)
+    sync_directory(parent)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable. Raises OSError."""
+    fd = os.open(path or ".", os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    finally:
+        os.close(fd)
