@@ -154,6 +154,7 @@ class KeyRun(NamedTuple):
     key: bytes
     indexes: "array[int]"  # noqa: F821  ('Q')
     bytes: int
+    """Their size in the log, headers and padding included."""
     last_time_ms: int
 
 @final
