@@ -10,7 +10,7 @@ import contextlib
 import itertools
 import json
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from random import Random
 
 import httpx2
@@ -23,6 +23,14 @@ from tests.faults.history import History, Message, Outcome, Post, Read, Stream
 REQUEST_TIMEOUT_S = 15.0
 NOT_SENT = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 PAGE = 1000
+
+
+async def until(what: str, probe: Callable[[], object], timeout_s: float) -> None:
+    """Let the clients go on until `probe` is true. Fails the test with what did not happen."""
+    deadline = time.monotonic() + timeout_s
+    while not probe():
+        assert time.monotonic() < deadline, f"{what}: not within {timeout_s:g} s"
+        await asyncio.sleep(0.01)
 
 
 class Load:
@@ -50,6 +58,11 @@ class Load:
                 yield
             finally:
                 self.stopping.set()
+
+    async def acknowledges(self, count: int, timeout_s: float = 20.0) -> None:
+        """Go on until so many more posts are acknowledged."""
+        goal = self.acknowledged + count
+        await until(f"{count} more posts acknowledged", lambda: self.acknowledged >= goal, timeout_s)
 
     @staticmethod
     def client() -> httpx2.AsyncClient:

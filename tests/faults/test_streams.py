@@ -25,21 +25,15 @@ def test_a_stream_sees_everything_once_while_another_node_dies_and_returns(
     dies = other if victim == "follower" else leader
     load = Load([node for node in cluster if node is not dies], ["general", "ops"], seed=5)
 
-    async def flow(count: int) -> None:
-        reached = load.acknowledged + count
-        async with asyncio.timeout(20):
-            while load.acknowledged < reached:
-                await asyncio.sleep(0.02)
-
     async def scenario() -> None:
         watchers = [asyncio.create_task(load.watch(follower)) for _ in range(3)]
         async with load.running(posters=4, pause_s=0.005):
-            await flow(50)
+            await load.acknowledges(50)
             await asyncio.to_thread(dies.kill)
-            await flow(100)
+            await load.acknowledges(100)
             dies.start()
             await asyncio.to_thread(dies.wait_ready)
-            await flow(50)
+            await load.acknowledges(50)
         load.nodes.append(dies)  # it is asked for its story, too
         await load.finish()
         async with asyncio.timeout(20):
