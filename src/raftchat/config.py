@@ -41,8 +41,16 @@ class Config:
     """A peer that does not read: beyond this, frames to it are dropped and Raft sends again."""
     peer_redial_min_ms: int = 50
     peer_redial_max_ms: int = 1000
+    peer_handshake_timeout_ms: int = 3_000
+    """Connecting included."""
+    peer_handshakes_max: int = 64
+    """Connections to the peer port that have not said yet who they are; more are closed at once."""
     commit_hint_idle_ms: int = 50
     """The commit index goes to the hard state once nothing was appended for this long."""
+    worker_restart_min_ms: int = 100
+    worker_restart_max_ms: int = 5_000
+    worker_failures_max: int = 5
+    """A node whose workers failed this often without ever having served gives up."""
 
     # Chat
     message_size_max_bytes: int = 32 * KIB
