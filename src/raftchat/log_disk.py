@@ -61,7 +61,9 @@ class Disk(Protocol):
         """A file of `size` zeros with all blocks set aside, in place of any of that name. On error there is none."""
         ...
 
-    def open(self, path: str, writable: bool) -> File: ...
+    def open(self, path: str, writable: bool) -> File:
+        """`writable`: also forget what the cache holds without having to write it, so that the disk itself is read."""
+        ...
 
     def rename(self, old: str, new: str) -> None: ...
 
@@ -95,6 +97,10 @@ class OsFile:
     def sync(self) -> None:
         os.fdatasync(self._fd)
 
+    def forget(self) -> None:
+        """Pages whose write failed are marked clean and stay in the cache: a lie that is not to be read."""
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
+
     def close(self) -> None:
         if self._fd >= 0:
             os.close(self._fd)
@@ -127,7 +133,10 @@ class OsDisk:
         return OsFile(fd)
 
     def open(self, path: str, writable: bool) -> OsFile:
-        return OsFile(os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC))
+        file = OsFile(os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC))
+        if writable:
+            file.forget()
+        return file
 
     def rename(self, old: str, new: str) -> None:
         os.rename(old, new)

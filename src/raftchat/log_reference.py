@@ -141,7 +141,7 @@ class Log:
             if name.endswith(".tmp"):
                 self._unlink(f"{self._directory}/{name}")
         found = sorted(parse_segment_name(self._directory, name) for name in names if name.endswith(".log"))
-        files = [SegmentFile.open(self._disk, self._directory, *key) for key in found]
+        files = [SegmentFile.open(self._disk, self._directory, *key, writable=key == found[-1]) for key in found]
         # A rename of a process that died may so far be in memory only.
         self._disk.sync_directory(self._directory)
         if not files:

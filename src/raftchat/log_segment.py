@@ -104,7 +104,7 @@ class SegmentFile:
         self.offsets = [SEGMENT_HEADER_BYTES]
 
     @classmethod
-    def open(cls, disk: Disk, directory: str, sequence: int, base_index: int, writable: bool = True) -> SegmentFile:
+    def open(cls, disk: Disk, directory: str, sequence: int, base_index: int, writable: bool) -> SegmentFile:
         """Raises OSError, CorruptLog, ForeignFile, NewerFormat."""
         path = segment_path(directory, sequence, base_index)
         file = disk.open(path, writable)
