@@ -13,10 +13,10 @@
             persist(ready.persist)                         #   hard state and log, then step(Persisted(...))
         publish(ready.commit_index, ready.reads)
 
-The core has no clock, no I/O, no asyncio and no randomness of its own; all of these are passed in. It writes to the log,
-which is a store into mapped memory, but never waits for it: what must become durable leaves in `Ready.persist`, and
-that it did comes back as a message. Every reply that depends on durability is held until then, so there is no
-acknowledgement before fsync, by construction.
+The core has no clock, no I/O, no asyncio and no randomness of its own; these are passed in. It writes to the log, which
+is a store into mapped memory, but never waits for it: what must become durable leaves in `Ready.persist`, and that it
+did comes back as a message. Every reply that depends on durability is held until then, so there is no acknowledgement
+before fsync, by construction.
 
 It does not know what an entry means (membership excepted), where members live, or that there are processes.
 

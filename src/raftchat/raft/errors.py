@@ -8,7 +8,7 @@ class Refused(Exception):
 
 
 class NotLeader(Refused):
-    """This node cannot append. `leader` is the node that can, 0 if none is known (also while it is being handed over)."""
+    """This node cannot append. `leader` is the node that can; 0: none is known, or leadership is being handed over."""
 
     def __init__(self, leader: int) -> None:
         super().__init__(f"not the leader; leader is {leader}" if leader else "no leader is known")

@@ -121,7 +121,7 @@ class AppendReply:
 
 @dataclass(frozen=True, slots=True)
 class InstallSnapshot:
-    """Chapter 5: the follower needs what the leader's log no longer holds. The state itself travels outside the core."""
+    """Chapter 5: the follower needs what the leader's log no longer holds. The state itself travels elsewhere."""
 
     sender: int
     term: int

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from raftchat.raft.membership import Membership
 from raftchat.raft.messages import Role
+from raftchat.raft.state import State
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,34 @@ class Status:
     uncommitted_bytes: int
     followers: dict[int, FollowerStatus]
     """Empty unless leader."""
+
+
+def of(s: State, role: Role) -> Status:
+    membership_index, membership = s.history[-1]
+    progress = s.lead.progress if s.lead is not None else {}
+    return Status(
+        node_id=s.id,
+        role=role,
+        term=s.term,
+        vote=s.vote,
+        leader=s.leader,
+        commit_index=s.commit_index,
+        last_index=s.log.last_index,
+        durable_index=s.durable_index,
+        membership=membership,
+        membership_index=membership_index,
+        transfer_to=s.lead.transfer_to if s.lead is not None else 0,
+        uncommitted_bytes=s.lead.uncommitted_bytes if s.lead is not None else 0,
+        followers={
+            node: FollowerStatus(
+                match_index=p.match_index,
+                next_index=p.next_index,
+                state=str(p.flow),
+                inflight_bytes=p.inflight_bytes,
+                inflight_messages=len(p.inflight),
+                last_contact_ms=p.contact_ms,
+                learner=node in membership.learners,
+            )
+            for node, p in progress.items()
+        },
+    )
