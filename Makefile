@@ -34,10 +34,6 @@ $(VENV)/.installed-test: $(VENV)/.created $(SOURCES)
 	$(BIN)/pip install -q --disable-pip-version-check -e '.[test]'
 	@touch $(VENV)/.installed $@
 
-$(VENV)/.installed-bench: $(VENV)/.installed-test
-	$(BIN)/pip install -q --disable-pip-version-check -e '.[test,bench]'
-	@touch $(VENV)/.installed $(VENV)/.installed-test $@
-
 install: $(VENV)/.installed
 
 run: $(VENV)/.installed
@@ -74,11 +70,11 @@ bench: $(VENV)/.installed-test
 	@scripts/prerequisites bench
 	@mkdir -p build
 	$(PYTEST) bench --benchmark-only --benchmark-quiet --benchmark-json=build/bench.json
-	@$(BIN)/python bench/report.py build/bench.json
+	@$(BIN)/python -m bench.report build/bench.json
 
-bench-peers: $(VENV)/.installed-bench
+bench-peers: $(VENV)/.installed-test
 	@scripts/prerequisites bench
-	@$(BIN)/python bench/peers/run.py
+	@$(BIN)/python -m bench.peers.run
 
 clean:
 	rm -rf $(VENV) build dist test-output .pytest_cache .mypy_cache .ruff_cache .hypothesis .benchmarks

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import httpx2
 import pytest
 
-from tests.faults.cluster import Cluster, Node, wait_for
+from tests.faults.cluster import Cluster, Node
 
 pytestmark = pytest.mark.process
 GOOD = b'{"Message":"hello","User":"tester"}'
@@ -187,7 +187,7 @@ def test_names_round_trip_exactly(new_cluster: Callable[..., Cluster]) -> None:
         "gru\u0308n",
         "a b",
         "a+b",
-        "a%2Fb"[:3] + "x",
+        "a%2",
         "日本語",
         "🦆",
         "...",
@@ -198,7 +198,7 @@ def test_names_round_trip_exactly(new_cluster: Callable[..., Cluster]) -> None:
             httpx2.URL(node.url).copy_with(raw_path=b"/rooms/" + quote(name)), json={"Message": name, "User": name}
         )
         assert response.status_code == 201, (name, response.text)
-    wait_for("all rooms are there", lambda: sorted(node.get("/rooms").json()) == sorted(names), 5)
+    assert node.get("/rooms").json() == sorted(names)
     for name in names:
         (message,) = httpx2.get(httpx2.URL(node.url).copy_with(raw_path=b"/rooms/" + quote(name))).json()
         assert (message["Message"], message["User"]) == (name, name)
