@@ -4,7 +4,7 @@ export PYTHON
 
 VENV := .venv
 BIN := $(VENV)/bin
-SOURCES := pyproject.toml setup.py $(wildcard src/raftchat/*.pyx)
+SOURCES := pyproject.toml setup.py $(wildcard src/raftchat/*.pyx src/raftchat/*.pxd)
 WORKERS ?= 2
 PYTEST := $(BIN)/python -m pytest -q -ra
 
