@@ -12,7 +12,6 @@ from random import Random
 from raftchat.config import Config
 from raftchat.raft import HardState, Membership, Persist, Persisted, Raft, Read, Ready, Role
 from raftchat.raft.messages import InstallSnapshot, Message, PeerMessage
-
 from tests.raft.memory_log import NOOP, MemoryLog, pack_membership, post
 
 CONFIG = Config()
@@ -148,7 +147,7 @@ class Cluster:
             node.raft.step(node.write(persist))
 
     def turns(self) -> None:
-        while any([self.turn(node) for node in self.nodes.values()]):
+        while sum(self.turn(node) for node in self.nodes.values()):
             pass
 
     def settle(self, limit: int = 10_000) -> None:

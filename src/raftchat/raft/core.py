@@ -261,7 +261,7 @@ class Raft:
                 deadline_ms = s.lead.heartbeat_at_ms
             if s.lead.transfer_to:
                 deadline_ms = min(deadline_ms, s.lead.transfer_deadline_ms)
-        elif s.leader or s.is_voter:
+        elif s.leader or s.may_campaign:
             deadline_ms = s.election_deadline_ms
         if s.forwarded:
             deadline_ms = min(deadline_ms, read_index.deadline_ms(s))

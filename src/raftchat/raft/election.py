@@ -10,7 +10,7 @@ from raftchat.raft.state import State
 
 def time_out(s: State) -> None:
     """Heard nothing for an election timeout (3.4)."""
-    if s.is_voter:
+    if s.may_campaign:
         _ask_whether_to_campaign(s)
     else:
         # A learner waits to be told; only voters campaign. But the leader it knew is not one to send reads to.

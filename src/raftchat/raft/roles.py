@@ -40,7 +40,7 @@ def become_follower(s: State, term: int, leader: int) -> None:
 def become_precandidate(s: State) -> None:
     """Ask whether an election could be won, before disturbing anybody's term (9.6)."""
     assert s.role is not Role.LEADER
-    assert s.is_voter, "only voters campaign"
+    assert s.may_campaign, "only voters campaign"
     _leave(s)
     s.role = Role.PRECANDIDATE
     s.leader = 0
@@ -51,7 +51,7 @@ def become_precandidate(s: State) -> None:
 def become_candidate(s: State, *, transfer: bool) -> None:
     """To begin an election, a follower increments its term and votes for itself (3.4)."""
     assert s.role is Role.PRECANDIDATE or (transfer and s.role is Role.FOLLOWER)
-    assert s.is_voter, "only voters campaign"
+    assert s.may_campaign, "only voters campaign"
     _enter_term(s, s.term + 1)
     _leave(s)
     s.role = Role.CANDIDATE

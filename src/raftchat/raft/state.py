@@ -186,6 +186,15 @@ class State:
         return self.id in self.membership.voters
 
     @property
+    def may_campaign(self) -> bool:
+        """A voter of the configuration in force, or of one it may yet be rolled back to.
+
+        4.2.2: a server whose removal is in its own log but not known to be committed still starts elections. It may
+        hold the only copy, and the others, who do not know of it, may be unable to elect anybody without it.
+        """
+        return any(self.id in membership.voters for _, membership in self.history)
+
+    @property
     def hard_is_durable(self) -> bool:
         """Term and vote. A vote is cast once in a term and never taken back, so this covers all replies of the term."""
         return self.durable_hard.term == self.term and self.durable_hard.vote == self.vote
