@@ -1,0 +1,137 @@
+"""uvicorn's HTTP/1.1 protocol with what it lacks: deadlines for requests that do not arrive, bounds on heads and
+refused bodies, and problem details for what is no HTTP.
+
+Knows connections and bytes. Does not know routes or what a request means.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from typing import Any, ClassVar
+
+import httptools
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from raftchat.config import Config
+from raftchat.worker.problems import Problem
+from raftchat.worker.security import API_HEADERS
+
+log = logging.getLogger(__name__)
+
+
+class HttpProtocol(HttpToolsProtocol):
+    limits: ClassVar[Config]
+    parser: Any
+
+    def __init__(self, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(*arguments, **keywords)
+        self._arriving_since_s: float | None = None
+        """Loop time at which the request that is arriving began (or the connection, before the first one)."""
+        self._in_head = False
+        self._head_bytes = 0
+        self._discarded_bytes = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        super().connection_made(transport)  # type: ignore[arg-type]
+        self._arriving_since_s = self.loop.time()
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            if self._should_upgrade():
+                self.handle_websocket_upgrade()
+            else:
+                # Answered as if it had not asked (RFC 9110 section 7.8); the parser has no way back: nothing follows.
+                self._arriving_since_s = None
+                self.cycle.keep_alive = False
+            return
+        except httptools.HttpParserError as error:
+            self._refuse(Problem("bad_request", f"This is not a request of HTTP/1.1: {_reason(error)}."))
+            return
+        if self._in_head:
+            self._head_bytes += len(data)
+            if self._head_bytes > self.limits.request_head_max_bytes:
+                self._refuse(
+                    Problem("head_too_large", f"Headers may have {self.limits.request_head_max_bytes} bytes together.")
+                )
+
+    def on_message_begin(self) -> None:
+        self._arriving_since_s = self.loop.time()
+        self._in_head = True
+        self._head_bytes = 0
+        self._discarded_bytes = 0
+        super().on_message_begin()
+
+    def on_headers_complete(self) -> None:
+        self._in_head = False
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        if self.cycle is not None and self.cycle.response_complete:
+            self._discarded_bytes += len(body)
+            if self._discarded_bytes > self.limits.request_discard_max_bytes:
+                self.transport.close()
+            return
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self._arriving_since_s = None
+        super().on_message_complete()
+
+    def eof_received(self) -> bool | None:  # type: ignore[override]
+        if self._arriving_since_s is not None and (self._in_head or self._awaits_body()):
+            self._refuse(Problem("incomplete_request", "The connection ended before the request did."))
+            return None
+        if self.cycle is not None and not self.cycle.response_complete:
+            # Closed for writing only: the answer is still wanted.
+            self.cycle.keep_alive = False
+            return True
+        return None
+
+    def expire(self, now_s: float) -> None:
+        """Called every second or so: end what should have arrived by `now_s` (loop time)."""
+        since_s = self._arriving_since_s
+        if since_s is None or now_s - since_s < self.limits.request_header_timeout_ms / 1000:
+            return
+        if self._in_head or self._awaits_body():
+            seconds = self.limits.request_header_timeout_ms // 1000
+            self._refuse(Problem("request_timeout", f"The request did not arrive within {seconds} seconds."))
+        else:
+            # Nothing was ever sent, or a body that was refused is dribbling in.
+            self.transport.close()
+
+    def _awaits_body(self) -> bool:
+        return self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete
+
+    def _refuse(self, problem: Problem) -> None:
+        """Answer the request that is arriving, and close."""
+        cycle = self.cycle
+        self._arriving_since_s = None
+        self._in_head = False
+        if cycle is not None and not cycle.response_complete:
+            if not cycle.more_body or cycle.response_started:
+                # Earlier requests are still to be answered, in order. Then the connection is closed.
+                cycle.keep_alive = False
+                self.flow.pause_reading()
+                return
+            # Its application waits for a body that does not come. It is told that there is nobody to answer.
+            cycle.disconnected = True
+            cycle.message_event.set()
+        content = [STATUS_LINE[problem.status]]
+        body = problem.body()
+        for name, value in [*self.server_state.default_headers, *problem.headers(), *API_HEADERS]:
+            content += [name, b": ", value, b"\r\n"]
+        content += [b"content-length: %d\r\nconnection: close\r\n\r\n" % len(body), body]
+        self.transport.write(b"".join(content))
+        self.transport.close()
+
+
+def _reason(error: httptools.HttpParserError) -> str:
+    """The parser's own words, without line ends and not more than a line's worth."""
+    text = str(error) or "it cannot be parsed"
+    return "".join(character if character.isprintable() else " " for character in text)[:200].rstrip(".")

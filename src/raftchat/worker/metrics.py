@@ -1,0 +1,87 @@
+"""`/metrics` in Prometheus' text format: this node's Raft status, and the counters of all its workers together.
+
+Knows names and shapes. No label carries a room or a user: those are without bound, and nobody's business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from raftchat.chat.state import ChatState
+from raftchat.worker.counters import COUNTERS, GAUGES, SECONDS_BOUNDS
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+
+_RAFT_GAUGES = {
+    "Term": ("raft_term", "Current term."),
+    "CommitIndex": ("raft_commit_index", "Highest committed entry this node knows of."),
+    "LastIndex": ("raft_last_index", "Last entry of this node's log."),
+    "DurableIndex": ("raft_durable_index", "Everything up to this entry is on this node's disk."),
+    "Leader": ("raft_leader_id", "The leader, as this node knows it; 0: none."),
+}
+_MEMBER_GAUGES = {
+    "MatchIndex": ("raft_member_match_index", "Durable on that member, as the leader knows it."),
+    "LagEntries": ("raft_member_lag_entries", "Entries that member is behind the leader."),
+    "LastContactMs": ("raft_member_last_contact_milliseconds", "Time since that member last answered the leader."),
+}
+
+
+def render(status: Mapping[str, Any], state: ChatState) -> bytes:
+    """`status`: the Raft process's report (`GET /raft`), with `Counters`, the sums over all workers."""
+    registry = CollectorRegistry()
+    registry.register(_NodeCollector(status, state))
+    return generate_latest(registry)
+
+
+class _NodeCollector(Collector):
+    def __init__(self, status: Mapping[str, Any], state: ChatState) -> None:
+        self._status = status
+        self._state = state
+
+    def collect(self) -> Iterable[Metric]:
+        yield _gauge("rooms", "Rooms that have messages.", len(self._state))
+        yield _gauge("messages", "Messages in all rooms.", self._state.messages)
+        yield _gauge("applied_index", "Last entry applied by the worker that answers.", self._state.applied_index)
+        yield from self._raft()
+        yield from self._workers()
+
+    def _raft(self) -> Iterator[Metric]:
+        status = self._status
+        for key, (name, text) in _RAFT_GAUGES.items():
+            if isinstance(status.get(key), int):
+                yield _gauge(name, text, status[key])
+        yield _gauge("raft_is_leader", "1 on the leader.", int(status.get("Role") == "leader"))
+        for key, (name, text) in _MEMBER_GAUGES.items():
+            family = GaugeMetricFamily(f"raftchat_{name}", text, labels=["member"])
+            for member in status.get("Members", ()):
+                if isinstance(member.get(key), int | float):
+                    family.add_metric([str(member["ID"])], member[key])
+            if family.samples:
+                yield family
+
+    def _workers(self) -> Iterator[Metric]:
+        counters = self._status.get("Counters", {})
+        for name, text in COUNTERS.items():
+            yield CounterMetricFamily(f"raftchat_{name}", text, value=counters.get(name, 0))
+        for name, text in GAUGES.items():
+            yield _gauge(name, text, counters.get(name, 0))
+        buckets: list[tuple[str, float]] = []
+        total = 0.0
+        for number, bound in enumerate([*(str(bound) for bound in SECONDS_BOUNDS), "+Inf"]):
+            total += counters.get(f"post_seconds_bucket_{number}", 0)
+            buckets.append((bound, total))
+        yield HistogramMetricFamily(
+            "raftchat_post_seconds",
+            "Seconds from a post's request to its 201.",
+            buckets=buckets,
+            sum_value=counters.get("post_seconds_sum", 0),
+        )
+
+
+def _gauge(name: str, text: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"raftchat_{name}", text, value=value)

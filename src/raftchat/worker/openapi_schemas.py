@@ -1,0 +1,108 @@
+"""The shapes that `/openapi.json` speaks of: bodies, headers, parameters and problems.
+
+Knows what is in a body. Does not know which route has it (`openapi.py`).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from raftchat.config import Config
+
+Json = dict[str, Any]
+
+_ID = {"type": "integer", "minimum": 1, "description": "Index in the Raft log: unique, ascending, the same everywhere."}
+_TIME = {"type": "string", "format": "date-time"}
+
+
+def components(config: Config) -> Json:
+    name = {"type": "string", "minLength": 1, "description": f"At most {config.name_size_max_bytes} bytes of UTF-8."}
+    text = {"type": "string", "minLength": 1, "description": f"At most {config.message_size_max_bytes} bytes of UTF-8."}
+    return {
+        "schemas": {
+            "NewMessage": _object({"Message": text, "User": name}),
+            "Posted": _object({"ID": _ID, "PostedAt": _TIME}),
+            "Message": _object({"ID": _ID, "PostedAt": _TIME, "User": name, "Message": text}),
+            "Room": _object(
+                {
+                    "Name": name,
+                    "Messages": {"type": "integer", "minimum": 1},
+                    "Bytes": {"type": "integer", "description": "In the log, headers included."},
+                    "FirstID": _ID,
+                    "LastID": _ID,
+                    "LastPostedAt": _TIME,
+                }
+            ),
+            "Ready": _object(
+                {
+                    "Ready": {"const": True},
+                    "Leader": {"type": "integer"},
+                    "Term": {"type": "integer"},
+                    "CommitIndex": {"type": "integer"},
+                    "AppliedIndex": {"type": "integer"},
+                }
+            ),
+            "Member": {"type": "object", "required": ["ID"], "properties": {"ID": {"type": "integer", "minimum": 1}}},
+            "Status": {
+                "type": "object",
+                "required": ["ID", "Role", "Term", "Leader", "CommitIndex", "Members"],
+                "properties": {
+                    "ID": {"type": "integer"},
+                    "Role": {"enum": ["follower", "precandidate", "candidate", "leader", "learner"]},
+                    "Term": {"type": "integer"},
+                    "Leader": {"type": "integer", "description": "0: none known."},
+                    "CommitIndex": {"type": "integer"},
+                    "Members": {"type": "array", "items": ref("Member")},
+                },
+            },
+            "Problem": _object(
+                {
+                    "type": {"type": "string"},
+                    "title": {"type": "string"},
+                    "status": {"type": "integer"},
+                    "detail": {"type": "string"},
+                    "code": {"type": "string", "description": "Stable; for programs."},
+                    "retryable": {"type": "boolean", "description": "Whether the same request may safely be repeated."},
+                }
+            ),
+        },
+        "parameters": {"Room": {"name": "room", "in": "path", "required": True, "schema": name}},
+        "headers": {
+            "RaftIndex": {
+                "schema": {"type": "integer", "minimum": 0},
+                "description": "Index applied on this node: what to give as min_index to read what you wrote.",
+            },
+            "Link": {
+                "schema": {"type": "string"},
+                "description": "RFC 8288: prev (older) and next (newer or further).",
+            },
+        },
+        "responses": {
+            str(status): {
+                "description": text,
+                "content": {"application/problem+json": {"schema": ref("Problem")}},
+                **({"headers": {"Retry-After": {"schema": {"type": "integer"}}}} if status >= 503 else {}),
+            }
+            for status, text in _STATUSES.items()
+        },
+    }
+
+
+_STATUSES = {
+    400: "Not HTTP, JSON, percent-encoding or a query as they should be",
+    404: "Nothing there",
+    408: "The request did not arrive in time",
+    413: "The body is too large; refused before it was read",
+    422: "JSON that is not a message, or a name that is not allowed",
+    426: "Only a WebSocket is served here",
+    503: "No leader, no quorum, or not in time; code and retryable say which",
+    507: "The leader's disk is full",
+}
+
+
+def ref(name: str) -> Json:
+    return {"$ref": f"#/components/schemas/{name}"}
+
+
+def _object(properties: Json) -> Json:
+    return {"type": "object", "required": list(properties), "properties": properties}

@@ -1,0 +1,169 @@
+"""This worker's copy of the chat: applies what is committed, slice by slice, and tells whoever waits for it.
+
+Knows the order in which one applied slice concerns others: state, then posts, then sockets, then reads. Does not know
+frames of the IPC, HTTP, or who sits behind a socket.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from raftchat.chat.state import ChatState, Run
+from raftchat.config import Config
+from raftchat.worker.hub import FrameSource, Hub
+from raftchat.worker.pending import PendingPosts
+
+_SLICE_MIN = 256
+_SLICE_MAX = 65_536
+_SLICE_TIME_MAX_S = 0.005
+
+
+class Reader(FrameSource, Protocol):
+    """The part of `_log.LogReader` that a worker uses."""
+
+    def add_segment(self, sequence: int, base_index: int) -> None: ...
+    def scan(self, first_index: int, last_index: int) -> Sequence[Run]: ...
+    def term_at(self, index: int) -> int: ...
+    def page(self, indexes: Sequence[int]) -> bytes: ...
+    def close(self) -> None: ...
+
+
+class NotApplied(Exception):
+    """The entry that was waited for was not applied in time."""
+
+
+class Replica:
+    """`on_fatal(error)` is called once if a committed entry cannot be read or interpreted; nothing is applied after it.
+    `on_replayed()` is called once, when what was committed before this worker came has been applied."""
+
+    def __init__(
+        self,
+        config: Config,
+        loop: asyncio.AbstractEventLoop,
+        clock_s: Callable[[], float],
+        open_reader: Callable[[str], Reader],
+        pending: PendingPosts,
+        hub: Hub,
+        on_fatal: Callable[[Exception], None],
+        on_replayed: Callable[[], None],
+    ) -> None:
+        self.state = ChatState()
+        self.committed_index = 0
+        self.replayed = False
+        self.failed = False
+        self._config = config
+        self._loop = loop
+        self._clock_s = clock_s
+        self._open_reader = open_reader
+        self._pending = pending
+        self._hub = hub
+        self._on_fatal = on_fatal
+        self._on_replayed = on_replayed
+        self._reader: Reader | None = None
+        self._replay_index: int | None = None
+        self._slice = _SLICE_MIN
+        self._scheduled = False
+        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._tickets = 0
+
+    @property
+    def applied_index(self) -> int:
+        return self.state.applied_index
+
+    @property
+    def reader(self) -> Reader:
+        """Only once something was applied: before that there is nothing to read."""
+        assert self._reader is not None
+        return self._reader
+
+    # From the Raft process
+
+    def open(self, log_directory: str) -> None:
+        assert self._reader is None, "a second HELLO"
+        self._reader = self._open_reader(log_directory)
+
+    def add_segment(self, sequence: int, base_index: int) -> None:
+        self.reader.add_segment(sequence, base_index)
+
+    def commit(self, index: int) -> None:
+        """Entries up to `index` are committed. They are applied by `advance`."""
+        assert index >= self.committed_index, (index, self.committed_index)
+        self.committed_index = index
+        if self._replay_index is None:
+            self._replay_index = index
+
+    def advance(self) -> None:
+        """Apply the next slice, and the rest in later turns, so that a long replay leaves room for others."""
+        if self.failed or self._scheduled:
+            return
+        first = self.applied_index + 1
+        # With sockets, small slices: what a slice brings a socket is one write, which must fit into its queue.
+        last = min(self.committed_index, self.applied_index + (_SLICE_MIN if self._hub.watched else self._slice))
+        if last >= first:
+            began = self._clock_s()
+            try:
+                self._apply(first, last)
+            except Exception as error:
+                # Whatever it was, applying it again would fail again, and to go on without it would be wrong.
+                self.failed = True
+                self._on_fatal(error)
+                return
+            self._adapt(last - first + 1, self._clock_s() - began)
+            if self.applied_index < self.committed_index:
+                self._scheduled = True
+                self._loop.call_soon(self._advance_again)
+        if not self.replayed and self._replay_index is not None and self.applied_index >= self._replay_index:
+            self.replayed = True
+            self._on_replayed()
+
+    def _advance_again(self) -> None:
+        self._scheduled = False
+        self.advance()
+
+    def _apply(self, first: int, last: int) -> None:
+        self.state.apply(first, last, self.reader.scan(first, last))
+        self._pending.decide(last, self.reader.term_at)
+        self._hub.publish(self.reader, first, last)
+        while self._waiting and self._waiting[0][0] <= last:
+            future = heapq.heappop(self._waiting)[2]
+            if not future.done():
+                future.set_result(None)
+
+    def _adapt(self, entries: int, took_s: float) -> None:
+        """Slices as large as fit into a turn that others hardly notice."""
+        if took_s > _SLICE_TIME_MAX_S:
+            self._slice = max(_SLICE_MIN, self._slice // 2)
+        elif entries == self._slice:
+            self._slice = min(_SLICE_MAX, self._slice * 2)
+
+    # From the routes
+
+    async def wait_applied(self, index: int) -> None:
+        """Return once `index` and what was committed at start are applied. Raises NotApplied after the time-out.
+
+        Before the replay is through there is nothing to answer from: what is there is empty or old.
+        """
+        if self.applied_index >= index and self.replayed:
+            return
+        self._tickets += 1
+        target = max(index, self._replay_index or 0, self.applied_index + 1)
+        waiter = (target, self._tickets, self._loop.create_future())
+        heapq.heappush(self._waiting, waiter)
+        try:
+            async with asyncio.timeout(self._config.request_timeout_ms / 1000):
+                await waiter[2]
+        except BaseException as error:
+            # Clients choose the index: what will never come must not stay here.
+            if waiter in self._waiting:
+                self._waiting.remove(waiter)
+                heapq.heapify(self._waiting)
+            if isinstance(error, TimeoutError):
+                raise NotApplied from None
+            raise
+
+    def close(self) -> None:
+        if self._reader is not None:
+            self._reader.close()
