@@ -51,6 +51,8 @@ class Peers:
         self._incoming: dict[int, Incoming] = {}
         self._shaking: set[Incoming] = set()
         self._all_incoming: set[Incoming] = set()
+        self._encoded: dict[int, tuple[AppendEntries, list[Buffer]]] = {}
+        """Of this turn, by identity: followers at the same place are sent the same object."""
         self.dropped_frames = 0
         self.sent_bytes = 0
 
@@ -75,14 +77,20 @@ class Peers:
                 connection.abort()
 
     def send(self, to: int, message: WireMessage) -> bool:
-        """Have it sent by the next `flush`. False: it certainly was not and will not be."""
-        return self.send_frame(to, encode(message), may_drop=isinstance(message, AppendEntries | Forward))
+        """Have it sent by the next `flush`. False: it certainly was not and will not be.
 
-    def send_frame(self, to: int, frame: list[Buffer], *, may_drop: bool) -> bool:
-        """`send` for what is encoded already. `may_drop`: leave it out if the peer is slow to read.
-
-        The others are small. A peer that does not make room even for those is cut off, since some are not sent again.
+        A peer that is slow to read goes without log entries and forwards. One that does not make room even for the
+        others, which are small, is cut off: some of those are not sent again.
         """
+        if isinstance(message, AppendEntries):
+            may_drop = True
+            encoded = self._encoded.get(id(message))
+            if encoded is None:
+                encoded = self._encoded[id(message)] = (message, encode(message))
+            frame = encoded[1]
+        else:
+            may_drop = isinstance(message, Forward)
+            frame = encode(message)
         dialler = self._diallers.get(to)
         connection = dialler.connection if dialler is not None else None
         if dialler is None or connection is None:
@@ -103,6 +111,7 @@ class Peers:
 
     def flush(self) -> None:
         """Write what was queued, in one call for each peer."""
+        self._encoded.clear()
         for dialler in self._diallers.values():
             if dialler.queue:
                 queue, dialler.queue = dialler.queue, []

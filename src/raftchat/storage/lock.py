@@ -1,35 +1,59 @@
-"""One owner per data directory: an flock on its `LOCK` file, held for as long as the owner lives.
+"""One owner per data directory: an flock on its `LOCK` file, held for as long as any process of the owner lives.
 
-The lock goes away with the process, however that ends; the file and the pid in it stay and mean nothing then. Does not
-know what the directory is for.
+The lock belongs to the open file, so a child that inherits the descriptor keeps it: the directory is free only once the
+last process that may write there is gone. The file and the pid in it stay and mean nothing then. Does not know what the
+directory is for.
 """
 
 from __future__ import annotations
 
 import fcntl
 import os
+import time
 
 from raftchat.storage.errors import StorageError
 
+ORPHANS_WAIT_S = 5.0
+"""How long to wait for the children of an owner that is gone; they end by themselves."""
+
 
 class DirectoryLock:
-    """Held from construction to `close` or the end of the process."""
+    """Held from construction to `close`, and by whoever inherits `fd`."""
 
     def __init__(self, directory: str) -> None:
         """Raises StorageError, naming the owner, if another process has it; OSError if the file cannot be made."""
-        path = os.path.join(directory, "LOCK")
-        self._fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.fd = os.open(os.path.join(directory, "LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        give_up = time.monotonic() + ORPHANS_WAIT_S
+        while not self._try():
+            owner = os.pread(self.fd, 32, 0).decode("ascii", "replace").strip()
+            if _is_alive(owner) or time.monotonic() > give_up:
+                os.close(self.fd)
+                raise StorageError(
+                    f"{directory} is in use by another raft-chat (process {owner or 'unknown'}); "
+                    "stop that one, or give this node a --data-dir of its own"
+                )
+            time.sleep(0.02)
+        os.ftruncate(self.fd, 0)
+        os.pwrite(self.fd, f"{os.getpid()}\n".encode(), 0)
+
+    def _try(self) -> bool:
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(self.fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            owner = os.pread(self._fd, 32, 0).decode("ascii", "replace").strip()
-            os.close(self._fd)
-            raise StorageError(
-                f"{directory} is in use by another raft-chat (process {owner or 'unknown'}); "
-                "stop that one, or give this node a --data-dir of its own"
-            ) from None
-        os.ftruncate(self._fd, 0)
-        os.pwrite(self._fd, f"{os.getpid()}\n".encode(), 0)
+            return False
+        return True
 
     def close(self) -> None:
-        os.close(self._fd)
+        os.close(self.fd)
+
+
+def _is_alive(owner: str) -> bool:
+    if not owner.isdigit():
+        return False
+    try:
+        os.kill(int(owner), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,49 @@
+"""What the supervisor and the Raft process say to each other, over a socket that keeps messages apart.
+
+One JSON object is one message; a worker's socket travels with its message (SCM_RIGHTS). Knows nothing of what follows
+from them.
+
+| type | from | |
+|---|---|---|
+| worker      | supervisor | `Number`, and the Raft process's end of that worker's socket |
+| hand-over   | supervisor | give leadership away; answered by `handed-over`, done or not |
+| stop        | supervisor | write what there is, and exit 0 |
+| ready       | raft | a leader is known and this node has caught up; once |
+| serving     | raft | `Number`: that worker serves |
+| handed-over | raft | |
+| failed      | raft | `Code`, `Message`: this process ends with that exit code |
+"""
+
+from __future__ import annotations
+
+import array
+import socket
+from typing import Any
+
+import orjson
+
+MESSAGE_MAX_BYTES = 16 * 1024
+
+
+def pair() -> tuple[socket.socket, socket.socket]:
+    return socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+
+
+def send(sock: socket.socket, message: dict[str, Any], descriptor: int | None = None) -> None:
+    """Raises OSError if the other side is gone."""
+    ancillary = []
+    if descriptor is not None:
+        ancillary = [(socket.SOL_SOCKET, socket.SCM_RIGHTS, array.array("i", [descriptor]))]
+    sock.sendmsg([orjson.dumps(message)], ancillary)
+
+
+def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
+    """A message and the descriptors that came with it, close-on-exec. None: the other side is gone.
+
+    Raises BlockingIOError on a non-blocking socket with nothing to read.
+    """
+    data, descriptors, _, _ = socket.recv_fds(sock, MESSAGE_MAX_BYTES, 1, socket.MSG_CMSG_CLOEXEC)
+    if not data:
+        return None
+    message: dict[str, Any] = orjson.loads(data)
+    return message, descriptors

@@ -1,0 +1,87 @@
+"""Makes the log and the hard state durable: one write in flight, in a thread, so that turns go on meanwhile.
+
+The thread sleeps without the GIL, both while it waits for work and while the disk works. A failed write is final: what
+is on disk is unknown then, and a second try may lie (docs/log-format.md, assumption 5). Does not know when something
+must be written.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Protocol
+
+from raftchat.raft import HardState, Persisted
+from raftchat.storage.hard_state import HardStateFile
+
+
+class SyncPoint(Protocol):
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def generation(self) -> int: ...
+    def wait(self) -> None: ...
+
+
+class SyncedLog(Protocol):
+    """The part of the log that is made durable (`_log.Log`)."""
+
+    def begin_sync(self) -> Any:
+        """A `SyncPoint`, to be given back to this log's `end_sync`."""
+
+    def end_sync(self, point: Any) -> None: ...
+
+
+class Disk:
+    """`on_persisted` and `on_failed` are called in the thread that called `start`, by way of `call_soon`."""
+
+    def __init__(
+        self,
+        log: SyncedLog,
+        hard_state_file: HardStateFile,
+        call_soon: Callable[..., object],
+        on_persisted: Callable[[Persisted], None],
+        on_failed: Callable[[OSError], None],
+    ) -> None:
+        """`call_soon(function, *arguments)` may be called from any thread: `loop.call_soon_threadsafe`."""
+        self.busy = False
+        self._log = log
+        self._file = hard_state_file
+        self._call_soon = call_soon
+        self._on_persisted = on_persisted
+        self._on_failed = on_failed
+        self._written: HardState | None = None
+        self._work: SimpleQueue[tuple[HardState | None, SyncPoint] | None] = SimpleQueue()
+        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
+        self._thread.start()
+
+    def start(self, hard_state: HardState | None) -> None:
+        """Write the hard state, if any, and everything that is in the log now."""
+        assert not self.busy, "one write at a time"
+        self.busy = True
+        self._work.put((hard_state, self._log.begin_sync()))
+
+    def close(self) -> None:
+        """Wait for the write in flight, and end the thread. What it wrote is not reported any more."""
+        self._work.put(None)
+        self._thread.join()
+
+    def _run(self) -> None:
+        while (work := self._work.get()) is not None:
+            hard_state, point = work
+            try:
+                if hard_state is not None:
+                    self._file.write(hard_state.term, hard_state.vote, hard_state.commit)
+                point.wait()
+            except OSError as error:
+                self._call_soon(self._on_failed, error)
+                return
+            self._call_soon(self._done, hard_state, point)
+
+    def _done(self, hard_state: HardState | None, point: SyncPoint) -> None:
+        self.busy = False
+        self._log.end_sync(point)
+        if hard_state is not None:
+            self._written = hard_state
+        self._on_persisted(Persisted(self._written, point.last_index, point.generation))

@@ -1,0 +1,321 @@
+"""One turn of a node: everything that arrived goes into the core, and what follows from it goes out, once.
+
+    driver.receive(…), propose(…), read(…), persisted(…), broken(…)      as things arrive; nothing happens yet
+    driver.turn(now_ms, wall_ms)                                         now it does
+    driver.deadline_ms                                                   when the next turn is due if nothing arrives
+
+What is slow or uncertain is behind `Disk`, `Network` and `Clients`; the clocks are arguments. So the simulator can run
+it as production does. Knows no sockets, threads or files, and not what an entry means.
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from raftchat.config import Config
+from raftchat.ipc.frames import Accepted, Leader, Refusal
+from raftchat.node.codec import Buffer, Forward, ForwardAccepted, ForwardRefused, WireMessage
+from raftchat.node.forward import Forwards
+from raftchat.raft import HardState, NotLeader, Overloaded, Persisted, Raft, Ready
+from raftchat.raft.messages import Log
+
+log = logging.getLogger(__name__)
+
+DISK_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+class NodeLog(Log, Protocol):
+    """What the driver needs of the log beyond what the core does."""
+
+    @property
+    def last_time_ms(self) -> int: ...
+    @property
+    def active_sequence(self) -> int: ...
+
+
+class Disk(Protocol):
+    """One write at a time."""
+
+    @property
+    def busy(self) -> bool: ...
+    def start(self, hard_state: HardState | None) -> None:
+        """Make the hard state (if any) and the log durable, then have `Driver.persisted` called, in another turn."""
+
+
+class Network(Protocol):
+    """The other members. Sending never blocks and promises nothing."""
+
+    def send(self, to: int, message: WireMessage) -> bool:
+        """False: it was not sent and will not be."""
+
+    def connected(self, peer: int) -> bool: ...
+    def flush(self) -> None: ...
+    def refresh(self) -> None:
+        """The membership changed."""
+
+
+class Client(Protocol):
+    """A worker that asked for something; its answers."""
+
+    def accepted(self, accepted: Accepted) -> None: ...
+    def refused(self, batch: int, reason: Refusal) -> None: ...
+    def read_at(self, context: int, index: int) -> None: ...
+
+
+class Clients(Protocol):
+    """All workers: what they are told unasked."""
+
+    def segments_changed(self) -> None: ...
+    def commit(self, index: int) -> None: ...
+    def leader(self, leader: Leader) -> None: ...
+    def flush(self) -> None: ...
+
+
+class Driver:
+    def __init__(
+        self,
+        config: Config,
+        node_id: int,
+        raft: Raft,
+        node_log: NodeLog,
+        disk: Disk,
+        network: Network,
+        clients: Clients,
+        check_unstamped: Callable[[Buffer, int], int],
+    ) -> None:
+        """`check_unstamped(records, record_size_max_bytes)` raises ValueError; `_log.check_unstamped`."""
+        self._config = config
+        self._node_id = node_id
+        self._raft = raft
+        self._log = node_log
+        self._disk = disk
+        self._network = network
+        self._clients = clients
+        self._check_unstamped = check_unstamped
+        self._forwards = Forwards(config, network)
+        self._messages: list[tuple[int, WireMessage]] = []
+        self._persisted: list[Persisted] = []
+        self._proposals: list[tuple[Client, int, Buffer]] = []
+        self._reads: list[tuple[Client, int]] = []
+        self._broken: list[int] = []
+        self._rounds: dict[int, list[tuple[Client, int]]] = {}
+        self._round = 0
+        self._own_round = 0
+        """The read that tells when this node has caught up; 0: none is under way."""
+        self._caught_up_at = 0
+        """Commit index from which this node counts as caught up; 0: not known yet."""
+        self._own_round_due_ms = 0.0
+        self._now_ms = 0.0
+        self._wall_ms = 0
+        self._leader = Leader(0, 0, False)
+        self._commit_index = 0
+        self._membership = raft.membership
+        self._active_sequence = node_log.active_sequence
+        self._disk_full_told = False
+        self.stopping = False
+        self.turns = 0
+        self.batches = 0
+        self.syncs = 0
+
+    # What arrives
+
+    def receive(self, sender: int, message: WireMessage) -> None:
+        """A peer sent this."""
+        self._messages.append((sender, message))
+
+    def propose(self, client: Client, batch: int, records: Buffer) -> None:
+        """Answered by `accepted` or `refused` of that client, once."""
+        self._proposals.append((client, batch, records))
+
+    def read(self, client: Client, context: int) -> None:
+        """Answered by `read_at` of that client, once."""
+        self._reads.append((client, context))
+
+    def persisted(self, persisted: Persisted) -> None:
+        """The disk has done what it was asked for."""
+        self._persisted.append(persisted)
+
+    def broken(self, peer: int) -> None:
+        """The connection to or from this peer is gone, and with it what was under way."""
+        self._broken.append(peer)
+
+    # One turn
+
+    def turn(self, now_ms: float, wall_ms: int) -> None:
+        """`now_ms`: monotonic; `wall_ms`: since 1970, for the log time of what is appended now."""
+        self.turns += 1
+        self._now_ms, self._wall_ms = now_ms, wall_ms
+        raft = self._raft
+        self._guard(lambda: raft.tick(now_ms))
+        if self._persisted:
+            durable, self._persisted = self._persisted, []
+            for persisted in durable:
+                raft.step(persisted)
+        if self._broken:
+            broken, self._broken = self._broken, []
+            for peer in broken:
+                self._forwards.broken(peer)
+        if self._messages:
+            messages, self._messages = self._messages, []
+            for sender, message in messages:
+                self._step(sender, message)
+        if self._proposals:
+            proposals, self._proposals = self._proposals, []
+            for client, batch, records in proposals:
+                self._propose(client, batch, records)
+        if self._reads:
+            self._round += 1
+            self._rounds[self._round], self._reads = self._reads, []
+            raft.read_index(self._round)
+        if now_ms >= self._own_round_due():
+            self._round += 1
+            self._own_round = self._round
+            raft.read_index(self._round)
+        self._emit(raft.ready())
+
+    @property
+    def deadline_ms(self) -> float:
+        """On the clock of `turn`; inf if only an arrival makes a difference."""
+        return min(self._raft.deadline_ms, self._forwards.deadline_ms, self._own_round_due())
+
+    @property
+    def caught_up(self) -> bool:
+        """A leader is known, and this node has what was committed when it was last asked."""
+        return self._leader.ready
+
+    def _step(self, sender: int, message: WireMessage) -> None:
+        match message:
+            case Forward(request, records):
+                self._append_for(sender, request, records)
+            case ForwardAccepted():
+                self._forwards.accepted(message)
+            case ForwardRefused(request, reason):
+                self._forwards.refused(request, reason)
+            case _:
+                self._guard(lambda: self._raft.step(message))
+
+    def _guard(self, step: Callable[[], None]) -> None:
+        """A full disk is like a message that got lost: the core changed nothing, and the sender tries again."""
+        try:
+            step()
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            self._disk_is_full(error)
+
+    def _disk_is_full(self, error: OSError) -> None:
+        if not self._disk_full_told:
+            log.error("The disk is full: nothing can be appended until there is room", extra={"error": str(error)})
+            self._disk_full_told = True
+
+    def _append(self, records: Buffer) -> Accepted | Refusal | NotLeader:
+        """Append as the leader: the answer without its batch number."""
+        if self.stopping:
+            return Refusal.SHUTTING_DOWN
+        try:
+            first_index, _ = self._raft.propose(records, self._wall_ms)
+        except NotLeader as error:
+            return error
+        except Overloaded:
+            return Refusal.OVERLOADED
+        except OSError as error:
+            if error.errno not in DISK_FULL:
+                raise
+            self._disk_is_full(error)
+            return Refusal.DISK_FULL
+        self.batches += 1
+        if self._disk_full_told:
+            log.info("There is room on the disk again")
+            self._disk_full_told = False
+        return Accepted(0, first_index, self._raft.term, self._log.last_time_ms)
+
+    def _valid(self, records: Buffer) -> bool:
+        try:
+            return self._check_unstamped(records, self._config.record_size_max_bytes) > 0
+        except ValueError as error:
+            log.error("Refused a batch that is not made of records: %s", error)
+            return False
+
+    def _propose(self, client: Client, batch: int, records: Buffer) -> None:
+        if not self._valid(records):
+            client.refused(batch, Refusal.BAD)
+            return
+        match self._append(records):
+            case Accepted(_, first_index, term, time_ms):
+                client.accepted(Accepted(batch, first_index, term, time_ms))
+            case Refusal() as reason:
+                client.refused(batch, reason)
+            case NotLeader(leader=leader):
+                if leader in (0, self._node_id):
+                    client.refused(batch, Refusal.NO_LEADER)
+                else:
+                    self._forwards.send(client, batch, records, leader)
+
+    def _append_for(self, follower: int, request: int, records: Buffer) -> None:
+        answer: WireMessage
+        if not self._valid(records):
+            answer = ForwardRefused(request, Refusal.BAD)
+        else:
+            match self._append(records):
+                case Accepted(_, first_index, term, time_ms):
+                    answer = ForwardAccepted(request, first_index, term, time_ms)
+                case Refusal() as reason:
+                    answer = ForwardRefused(request, reason)
+                case NotLeader():
+                    # Not passed on: two nodes that take each other for the leader would play ball.
+                    answer = ForwardRefused(request, Refusal.NO_LEADER)
+        self._network.send(follower, answer)
+
+    # What follows
+
+    def _emit(self, ready: Ready) -> None:
+        for to, message in ready.messages:
+            self._network.send(to, message)
+        if self._raft.membership is not self._membership:
+            self._membership = self._raft.membership
+            self._network.refresh()
+        self._network.flush()
+        if ready.persist is not None and not self._disk.busy:
+            self.syncs += 1
+            self._disk.start(ready.persist.hard_state)
+        for read in ready.reads:
+            self._answer_read(read.context, read.index)
+        self._publish(ready)
+        self._forwards.leader_is(ready.leader, self._now_ms)
+        self._clients.flush()
+
+    def _answer_read(self, context: int, index: int) -> None:
+        if context == self._own_round:
+            self._own_round, self._caught_up_at = 0, index
+            self._own_round_due_ms = self._now_ms + self._config.heartbeat_interval_ms
+            return
+        for client, client_context in self._rounds.pop(context):
+            client.read_at(client_context, index)
+
+    def _publish(self, ready: Ready) -> None:
+        if self._log.active_sequence != self._active_sequence:
+            # Before the commit index that needs them.
+            self._active_sequence = self._log.active_sequence
+            self._clients.segments_changed()
+        leader = Leader(ready.leader, ready.term, self._is_ready(ready))
+        if leader != self._leader:
+            self._leader = leader
+            self._clients.leader(leader)
+        if ready.commit_index != self._commit_index:
+            self._commit_index = ready.commit_index
+            self._clients.commit(ready.commit_index)
+
+    def _is_ready(self, ready: Ready) -> bool:
+        """Whether this node has everything that was committed when its leader was last asked."""
+        if (ready.leader, ready.term) != self._leader[:2]:
+            self._caught_up_at = 0
+            self._own_round_due_ms = self._now_ms
+        return 0 < self._caught_up_at <= ready.commit_index
+
+    def _own_round_due(self) -> float:
+        if self._leader.node_id == 0 or self._own_round or self._caught_up_at:
+            return float("inf")
+        return self._own_round_due_ms

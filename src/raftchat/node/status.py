@@ -1,0 +1,109 @@
+"""What `GET /raft` tells, as JSON: this node's view, and of the others what it knows (all of it only on the leader).
+
+Reads what others keep; changes nothing.
+"""
+
+from __future__ import annotations
+
+import os
+from typing import Any, Protocol
+
+import orjson
+
+from raftchat.node.driver import Driver
+from raftchat.node.workers import Workers
+from raftchat.raft import Raft, Role, Status
+from raftchat.raft.status import FollowerStatus
+from raftchat.storage.identity import Identity
+
+
+class Segment(Protocol):
+    @property
+    def path(self) -> str: ...
+
+
+class Log(Protocol):
+    @property
+    def first_index(self) -> int: ...
+    def segments(self) -> list[Any]: ...
+
+
+class Traffic(Protocol):
+    """`Peers`."""
+
+    sent_bytes: int
+    dropped_frames: int
+
+    def connected(self, peer: int) -> bool: ...
+
+
+def status_json(
+    identity: Identity, raft: Raft, log: Log, driver: Driver, workers: Workers, traffic: Traffic, now_ms: float
+) -> bytes:
+    """A JSON object in PascalCase. `Lag` in entries; `LastContactMs`: milliseconds ago, null if never."""
+    status = raft.status()
+    segments = log.segments()
+    return orjson.dumps(
+        {
+            "ID": status.node_id,
+            "Leader": status.leader,
+            "Term": status.term,
+            "Role": str(status.role),
+            "CommitIndex": status.commit_index,
+            "FirstIndex": log.first_index,
+            "LastIndex": status.last_index,
+            "DurableIndex": status.durable_index,
+            "ClusterID": identity.cluster_id,
+            "Epoch": identity.epoch,
+            "Members": [_member(status, node, url, traffic, now_ms) for node, url in _members(status)],
+            "Log": {"Segments": len(segments), "Bytes": sum(map(_size_bytes, segments))},
+            "Counters": {
+                "turns": driver.turns,
+                "batches": driver.batches,
+                "syncs": driver.syncs,
+                "peer_bytes_sent": traffic.sent_bytes,
+                "peer_frames_dropped": traffic.dropped_frames,
+                "workers_open": len(workers),
+                **workers.counters(),
+            },
+        }
+    )
+
+
+def _members(status: Status) -> list[tuple[int, str]]:
+    return sorted(status.membership.members.items())
+
+
+def _size_bytes(segment: Segment) -> int:
+    try:
+        return os.stat(segment.path).st_size
+    except FileNotFoundError:
+        return 0
+
+
+def _member(status: Status, node: int, url: str, traffic: Traffic, now_ms: float) -> dict[str, Any]:
+    member: dict[str, Any] = {
+        "ID": node,
+        "URL": url,
+        "Role": "learner" if node in status.membership.learners else "voter",
+        "Leader": node == status.leader,
+        "Connected": node == status.node_id or traffic.connected(node),
+    }
+    if status.role == Role.LEADER:
+        follower = status.followers.get(node)
+        if follower is None:
+            member |= {"MatchIndex": status.durable_index, "Lag": status.last_index - status.durable_index}
+        else:
+            member |= _follower(status, follower, now_ms)
+    return member
+
+
+def _follower(status: Status, follower: FollowerStatus, now_ms: float) -> dict[str, Any]:
+    never = follower.last_contact_ms == float("-inf")
+    return {
+        "MatchIndex": follower.match_index,
+        "State": follower.state,
+        "Lag": status.last_index - follower.match_index,
+        "LastContactMs": None if never else max(0, round(now_ms - follower.last_contact_ms)),
+        "InflightBytes": follower.inflight_bytes,
+    }

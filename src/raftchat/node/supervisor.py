@@ -1,0 +1,286 @@
+"""The process that the user starts: binds the sockets, starts the Raft process and the workers, ends them in order.
+
+A worker that ends is started again; the Raft process is not, as it is the node. Children inherit the sockets, so no
+connection is refused while a worker is being replaced, and the directory's lock is held until the last of them is gone.
+Serves nothing itself, and knows neither Raft nor HTTP.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from raftchat.config import Config
+from raftchat.ipc.child import ChildConfig, start_child
+from raftchat.node import control
+from raftchat.node.exits import DONE, RUNTIME, NodeFailed
+from raftchat.node.notify import notify
+
+log = logging.getLogger(__name__)
+
+RAFT_MODULE = "raftchat.node.raft_process"
+WORKER_MODULE = "raftchat.worker"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeSettings:
+    """What a node needs to run. The sockets listen, the directory is prepared and locked."""
+
+    node_id: int
+    data_dir: str
+    workers: int
+    url: str
+    """Of the HTTP API, for the ready line."""
+    http: list[socket.socket]
+    peer: list[socket.socket]
+    lock_fd: int
+    config: Config
+    log_format: str
+    log_level: str
+    environ: Mapping[str, str]
+    worker_module: str = WORKER_MODULE
+
+
+@dataclass(slots=True)
+class _Worker:
+    number: int
+    process: asyncio.subprocess.Process | None = None
+    serving: bool = False
+    failures: int = 0
+    """In a row, without having served."""
+    task: asyncio.Task[None] | None = field(default=None, repr=False)
+
+
+class Supervisor:
+    def __init__(self, settings: NodeSettings) -> None:
+        self._settings = settings
+        self._loop = asyncio.get_running_loop()
+        self._channel, self._raft_channel = control.pair()
+        self._raft: asyncio.subprocess.Process | None = None
+        self._workers = [_Worker(number) for number in range(1, settings.workers + 1)]
+        self._raft_ready = False
+        self._ready_told = False
+        self._stopping = asyncio.Event()
+        self._forced = asyncio.Event()
+        self._handed_over = asyncio.Event()
+        self._failure: NodeFailed | None = None
+
+    async def run(self) -> int:
+        """Run the node until it is told to end, or cannot go on. The exit code; raises NodeFailed."""
+        for number in (signal.SIGTERM, signal.SIGINT):
+            self._loop.add_signal_handler(number, self._on_signal, number)
+        self._channel.setblocking(False)
+        self._loop.add_reader(self._channel.fileno(), self._on_control)
+        settings = self._settings
+        try:
+            self._raft = await self._start(
+                RAFT_MODULE,
+                role="raft",
+                number=0,
+                fds={
+                    "peer": [sock.fileno() for sock in settings.peer],
+                    "control": self._raft_channel.fileno(),
+                    "lock": settings.lock_fd,
+                },
+            )
+            self._raft_channel.close()
+            raft_ended = asyncio.create_task(self._raft.wait())
+            for worker in self._workers:
+                worker.task = asyncio.create_task(self._keep_running(worker))
+            stopping = asyncio.create_task(self._stopping.wait())
+            await asyncio.wait({raft_ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            if not raft_ended.done():
+                await self._stop_in_order(raft_ended)
+            self._read_last_words()
+            return self._verdict()
+        finally:
+            await self._kill_all()
+
+    def _verdict(self) -> int:
+        if self._failure is not None:
+            raise self._failure
+        assert self._raft is not None
+        code = self._raft.returncode
+        if code == DONE or (self._forced.is_set() and code is None):
+            return DONE
+        if self._forced.is_set():
+            return RUNTIME
+        how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
+        raise NodeFailed(code if code is not None and code > 0 else RUNTIME, f"the Raft process {how}")
+
+    # Children
+
+    async def _start(self, module: str, *, role: str, number: int, fds: dict[str, Any]) -> asyncio.subprocess.Process:
+        settings = self._settings
+        return await start_child(
+            module,
+            ChildConfig(
+                role=role,
+                number=number,
+                node_id=settings.node_id,
+                data_dir=settings.data_dir,
+                parent_pid=os.getpid(),
+                fds=fds,
+                log_format=settings.log_format,
+                log_level=settings.log_level,
+                config=settings.config,
+                settings={"url": settings.url, "workers": settings.workers},
+            ),
+        )
+
+    async def _keep_running(self, worker: _Worker) -> None:
+        """Start it, and again whenever it ends, later each time if it keeps failing."""
+        config = self._settings.config
+        delay_ms = config.worker_restart_min_ms
+        while not self._stopping.is_set():
+            worker.serving = False
+            ours, theirs = socket.socketpair()
+            with ours, theirs:
+                http = [sock.fileno() for sock in self._settings.http]
+                worker.process = await self._start(
+                    self._settings.worker_module,
+                    role="worker",
+                    number=worker.number,
+                    fds={"http": http, "ipc": theirs.fileno()},
+                )
+                try:
+                    control.send(self._channel, {"Type": "worker", "Number": worker.number}, ours.fileno())
+                except OSError:
+                    return  # The Raft process is gone: that is being seen to.
+            if self._stopping.is_set():
+                worker.process.terminate()
+            code = await worker.process.wait()
+            if self._stopping.is_set():
+                return
+            if worker.serving:
+                delay_ms, worker.failures = config.worker_restart_min_ms, 0
+            else:
+                worker.failures += 1
+                if worker.failures >= config.worker_failures_max and not self._ready_told:
+                    self._fail(NodeFailed(RUNTIME, f"worker {worker.number} ended {worker.failures} times in a row"))
+                    return
+            log.error("A worker ended, starting it again", extra={"worker": worker.number, "code": code})
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._stopping.wait(), delay_ms / 1000)
+            delay_ms = min(2 * delay_ms, config.worker_restart_max_ms)
+
+    # What children say
+
+    def _on_control(self) -> None:
+        try:
+            received = control.receive(self._channel)
+        except BlockingIOError:
+            return
+        except OSError:
+            received = None
+        if received is None:
+            self._loop.remove_reader(self._channel.fileno())
+            return
+        message, _ = received
+        match message["Type"]:
+            case "ready":
+                self._raft_ready = True
+            case "serving":
+                self._workers[message["Number"] - 1].serving = True
+            case "handed-over":
+                self._handed_over.set()
+            case "failed":
+                self._failure = NodeFailed(message["Code"], message["Message"])
+        if not self._ready_told and self._raft_ready and all(worker.serving for worker in self._workers):
+            self._ready_told = True
+            print(f"raft-chat: node {self._settings.node_id} is ready on {self._settings.url}", flush=True)
+            notify(f"READY=1\nSTATUS=Serving on {self._settings.url}\nMAINPID={os.getpid()}", self._settings.environ)
+
+    def _read_last_words(self) -> None:
+        """What the Raft process said before it ended may still lie in the socket."""
+        while self._channel.fileno() >= 0:
+            try:
+                received = control.receive(self._channel)
+            except OSError:
+                return
+            if received is None:
+                return
+            message, _ = received
+            if message["Type"] == "failed":
+                self._failure = NodeFailed(message["Code"], message["Message"])
+
+    # The end
+
+    def _on_signal(self, number: signal.Signals) -> None:
+        if self._stopping.is_set() and number == signal.SIGINT:
+            self._forced.set()
+        elif not self._stopping.is_set():
+            log.info("Stopping", extra={"signal": signal.Signals(number).name})
+            self._stopping.set()
+
+    def _fail(self, failure: NodeFailed) -> None:
+        self._failure = failure
+        self._stopping.set()
+
+    async def _stop_in_order(self, raft_ended: asyncio.Task[int]) -> None:
+        """Leadership goes first, then the workers finish what they have, then the Raft process writes and ends."""
+        notify("STOPPING=1", self._settings.environ)
+        forced = asyncio.create_task(self._forced.wait())
+        orderly = asyncio.create_task(self._stop_children(raft_ended))
+        limit_s = (2 * self._settings.config.shutdown_timeout_ms + self._settings.config.election_timeout_ms) / 1000
+        await asyncio.wait({forced, orderly}, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED)
+        if not orderly.done():
+            if not self._forced.is_set():
+                log.error("The node does not end in time: forcing it")
+                self._forced.set()
+            orderly.cancel()
+        forced.cancel()
+
+    async def _stop_children(self, raft_ended: asyncio.Task[int]) -> None:
+        self._tell_raft("hand-over")
+        handed_over = asyncio.create_task(self._handed_over.wait())
+        # New requests still come while leadership is handed over: those are what makes it worth while.
+        timeout_s = self._settings.config.election_timeout_ms / 1000
+        await asyncio.wait({handed_over, raft_ended}, timeout=timeout_s, return_when=asyncio.FIRST_COMPLETED)
+        handed_over.cancel()
+        for worker in self._workers:
+            if worker.process is not None and worker.process.returncode is None:
+                worker.process.terminate()
+        await asyncio.gather(*(worker.task for worker in self._workers if worker.task is not None))
+        self._tell_raft("stop")
+        await raft_ended
+
+    def _tell_raft(self, what: str) -> None:
+        try:
+            control.send(self._channel, {"Type": what})
+        except OSError as error:
+            log.debug("The Raft process does not listen", extra={"error": str(error)})
+
+    async def _kill_all(self) -> None:
+        """Whoever still runs, whatever the reason: the node ends as a whole."""
+        self._stopping.set()
+        tasks = [worker.task for worker in self._workers if worker.task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        for process in [self._raft, *(worker.process for worker in self._workers)]:
+            if process is not None and process.returncode is None:
+                process.kill()
+                await process.wait()
+        self._loop.remove_reader(self._channel.fileno())
+        self._channel.close()
+
+
+def run_node(settings: NodeSettings) -> int:
+    """Run a node in this process until it ends: its exit code. Raises NodeFailed."""
+
+    async def run() -> int:
+        return await Supervisor(settings).run()
+
+    try:
+        return asyncio.run(run())
+    finally:
+        sys.stdout.flush()
