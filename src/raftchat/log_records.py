@@ -215,9 +215,9 @@ def check_unstamped(data: Buffer, record_size_max_bytes: int) -> int:
         if header.checksum or header.synced or header.index or header.term or header.time_ms:
             raise BadBatch(f"record at byte {offset}: it is stamped")
         if header.kind < KIND_COMMAND_MIN:
-            raise BadBatch(f"record at byte {offset}: kind {header.kind} is not a command")
+            raise BadBatch(f"record at byte {offset}: its kind is not a command")
         if RECORD_HEADER_BYTES + header.body_size > record_size_max_bytes:
-            raise BadBatch(f"record at byte {offset}: it is larger than {record_size_max_bytes} bytes")
+            raise BadBatch(f"record at byte {offset}: it is larger than allowed")
         count += 1
     return count
 

@@ -373,7 +373,12 @@ class Log:
         for number, (spare, count) in enumerate(zip(spares, rooms[1:], strict=True)):
             # Once some of these records are in the log, there is no going back.
             with self._no_return() if at else contextlib.nullcontext():
-                self._make_active(spare, number, self.last_index, self.last_term, self.last_time_ms, True, False)
+                try:
+                    self._make_active(spare, number, self.last_index, self.last_term, self.last_time_ms, True, False)
+                except OSError:
+                    for left in range(number + 1, len(spares)):
+                        self._discard(spares[left], left)
+                    raise
             self._write_here(parts[at : at + count], finish, times[at + count - 1])
             at += count
 

@@ -1,0 +1,665 @@
+"""The segmented log in C speed. `docs/log-format.md` is its specification, `log_reference` its plain twin.
+
+Knows segments and how they follow each other. Does not know Raft's rules, rooms, processes or clocks.
+One process owns a directory (`Log`); any number may read what is committed (`LogReader`). Neither is thread-safe, except
+for `SyncPoint.wait`.
+"""
+
+cimport cython
+from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
+from cpython.exc cimport PyErr_SetFromErrno
+from libc.stdint cimport uint32_t, uint64_t
+from libc.string cimport memcpy
+
+from raftchat._log_record cimport (
+    BODY_CUT, FINE, GIL_FREE_BYTES, HEADER_BYTES, INDEX_MAX, KIND_MEMBERSHIP_, TIME_MAX_MS, Batch, Fault, Record, Salt,
+    entry_of, new_batch, reason_of, record_fault, record_hash, record_size, records_fault, salt_of, salt_start,
+    sizes_fault, view_of, hash_function,
+)
+from raftchat._log_segment cimport (
+    SEGMENT_HEADER_SIZE, Descriptor, Segment as SegmentFile, make_segment, open_segment, parse_segment_name, segment_path
+)
+
+import contextlib
+import os
+from collections import namedtuple
+
+from raftchat._log_reader import KeyRun, LogReader
+from raftchat._log_record import (
+    KIND_MEMBERSHIP, KIND_NOOP, KIND_POST, RECORD_HEADER_BYTES, BadBatch, Batch as _Batch, Entry, check_unstamped, pack,
+    parse_batch,
+)
+from raftchat._log_segment import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
+
+cdef extern from "unistd.h" nogil:
+    int fdatasync(int fd)
+
+Segment = namedtuple("Segment", "sequence base_index segment_id path")
+Recovery = namedtuple("Recovery", "torn path offset dropped_bytes")
+
+cdef uint64_t UNLIMITED = 1ULL << 62
+
+
+@cython.final
+cdef class SyncPoint:
+    """An fdatasync to be made: begun by `Log.begin_sync`, waited for in any thread, ended by `Log.end_sync`."""
+
+    cdef readonly uint64_t last_index
+    cdef readonly uint64_t generation
+    cdef Descriptor file                # None: nothing to flush. Kept open even if the file was sealed or unlinked
+    cdef bint done
+
+    def wait(self):
+        """Flush, without the GIL. Raises OSError; then the process must end (assumption 5)."""
+        cdef Descriptor file = self.file
+        cdef int failed
+        if file is not None:
+            with nogil:
+                failed = fdatasync(file.fd)
+            if failed:
+                PyErr_SetFromErrno(OSError)
+            self.file = None
+        self.done = True
+
+
+# A run of whole records, and where they go.
+cdef struct Source:
+    const char *data
+    size_t size
+    bint stamped                        # they have index, term and time; only the checksum's salt changes
+    uint64_t segment_id                 # ... whose salt is on them
+    uint64_t term                       # else: what they are stamped with
+    uint64_t time_ms
+
+
+@cython.final
+cdef class Log:
+    cdef readonly uint64_t first_index
+    cdef readonly uint64_t last_index
+    cdef readonly uint64_t last_term
+    cdef readonly uint64_t last_time_ms
+    cdef readonly uint64_t synced_index
+    cdef readonly uint64_t generation
+    cdef readonly object recovery
+    cdef str directory
+    cdef object new_segment_id
+    cdef size_t segment_size_bytes
+    cdef uint64_t sequence              # the highest in use
+    cdef list live                      # of SegmentFile, in order
+    cdef SegmentFile active             # the last of them
+    cdef Salt salt                      # for writing into the active segment
+    cdef bint closed
+    cdef object failure                 # OSError after which nothing is written any more
+
+    def __init__(self, str directory, *, new_segment_id, size_t segment_size_bytes, uint64_t durable_hint=0):
+        """Open or create, as "Opening" tells. Raises CorruptLog, ForeignFile, NewerFormat, OSError."""
+        if not SEGMENT_HEADER_SIZE + HEADER_BYTES < segment_size_bytes < 1ULL << 35 or segment_size_bytes % 8:
+            raise ValueError(f"segment size is {segment_size_bytes} bytes, must be a multiple of 8 and hold a record")
+        self.directory = directory
+        self.new_segment_id = new_segment_id
+        self.segment_size_bytes = segment_size_bytes
+        self.live = []
+        self._open(durable_hint)
+
+    # Opening
+
+    cdef int _open(self, uint64_t durable_hint) except -1:
+        cdef SegmentFile active
+        if not os.path.isdir(self.directory):
+            os.mkdir(self.directory)
+            self._sync_directory(os.path.dirname(os.path.abspath(self.directory)))
+        names = os.listdir(self.directory)
+        for name in names:
+            if name.endswith(".tmp"):
+                self._unlink(f"{self.directory}/{name}")
+        found = sorted([parse_segment_name(self.directory, name) for name in names if name.endswith(".log")])
+        files = [open_segment(self.directory, key[0], key[1], key == found[-1]) for key in found]
+        # A rename of a process that died may so far be in memory only.
+        self._sync_directory(self.directory)
+        if not files:
+            if durable_hint:
+                raise CorruptLog(
+                    self.directory, None, f"entry {durable_hint} was committed here, but there is no log"
+                )
+            self._continue_after(0, 0, 0, True, False)
+            return 0
+        self.live, dead = _chain(files)
+        active = self.active = self.live[-1]
+        self.sequence = active.sequence
+        self.last_index, self.last_term, self.last_time_ms, end, dropped_bytes = active.recover(durable_hint)
+        self.first_index = (<SegmentFile>self.live[0]).base_index
+        self.recovery = Recovery(dropped_bytes > 0, active.path, end, dropped_bytes)
+        if dropped_bytes:
+            self._continue_after(self.last_index, self.last_term, self.last_time_ms, True, False)
+        else:
+            salt_start(&self.salt, hash_function(), active.segment_id)
+            os.fdatasync(active.file.fd)
+        self.synced_index = self.last_index
+        for segment in dead:
+            self._unlink(segment.path)
+        return 0
+
+    # Making and removing segments
+
+    cdef str _spare_path(self, number):
+        return f"{self.directory}/spare{f'-{number}' if number else ''}.tmp"
+
+    cdef list _spares(self, size_t count):
+        """Descriptors of all the files that are needed, or none: what a full disk may refuse is refused here."""
+        spares = []
+        try:
+            for number in range(count):
+                spares.append(
+                    os.open(self._spare_path(number), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+                )
+                os.posix_fallocate(spares[-1], 0, self.segment_size_bytes)
+        except OSError:
+            for number, fd in enumerate(spares):
+                os.close(fd)
+                self._discard(number)
+            raise
+        return spares
+
+    cdef _discard(self, number):
+        with contextlib.suppress(OSError):
+            self._unlink(self._spare_path(number))
+
+    cdef _unlink(self, path):
+        os.unlink(path)
+        self._sync_directory(self.directory)
+
+    cdef _sync_directory(self, path):
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    cdef _continue_after(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms, bint keep, bint cut):
+        spares = self._spares(1)
+        self._make_active(spares[0], 0, last_index, last_term, last_time_ms, keep, cut)
+
+    cdef _make_active(
+        self, int fd, number, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms, bint keep, bint cut
+    ):
+        """Turn a spare into the active segment, which goes on after `last_index`.
+
+        What it overrides is unlinked; all that was, unless `keep`. Raises OSError; before the rename, nothing changed.
+        """
+        cdef SegmentFile segment
+        segment_id = self.new_segment_id()
+        if not 1 <= segment_id <= 0xFFFFFFFFFFFFFFFF:
+            os.close(fd)
+            self._discard(number)
+            raise ValueError(f"segment id is {segment_id}, must be 1 to 2**64 - 1")
+        live = [known for known in self.live if keep and known.base_index <= last_index]
+        dead = self.live[len(live):]
+        sequence = self.sequence + 1
+        prev_sequence = live[-1].sequence if live else 0
+        path = segment_path(self.directory, sequence, last_index + 1)
+        header = (segment_id, sequence, prev_sequence, last_index + 1, last_term, last_time_ms, self.segment_size_bytes)
+        try:
+            segment = make_segment(path, fd, header)
+            os.fdatasync(fd)
+            if self.active is not None:
+                self._sync_active()
+            os.rename(self._spare_path(number), path)
+        except OSError:
+            self._discard(number)
+            raise
+        try:
+            self._sync_directory(self.directory)
+        except OSError as error:
+            self.failure = error
+            raise
+        self.sequence = sequence
+        self.live = live
+        live.append(segment)
+        if self.active is not None:
+            self.active.file = None
+        self.active = segment
+        salt_start(&self.salt, hash_function(), segment.segment_id)
+        self.first_index = (<SegmentFile>live[0]).base_index
+        self.last_index = last_index
+        self.last_term = last_term
+        self.last_time_ms = last_time_ms
+        self.synced_index = last_index
+        self.generation += cut
+        for known in dead:
+            self._unlink(known.path)
+
+    cdef _sync_active(self):
+        """What fails here leaves it open what is on disk: the log refuses to be written to from then on."""
+        try:
+            os.fdatasync(self.active.file.fd)
+        except OSError as error:
+            self.failure = error
+            raise
+
+    # State
+
+    @property
+    def active_sequence(self):
+        return self.sequence
+
+    cdef int _require_open(self) except -1:
+        if self.closed:
+            raise ValueError("the log is closed")
+        return 0
+
+    cdef int _require_usable(self) except -1:
+        self._require_open()
+        if self.failure is not None:
+            raise OSError(self.failure.errno, "the log cannot go on after a failed sync") from self.failure
+        return 0
+
+    cdef SegmentFile _holder(self, uint64_t index, uint64_t *last_index):
+        """The segment an entry lies in, and the last entry that counts there. Raises IndexError."""
+        cdef SegmentFile segment
+        cdef Py_ssize_t at
+        if not self.first_index <= index <= self.last_index:
+            raise IndexError(f"entry {index} is not in the log ({self.first_index} to {self.last_index})")
+        last_index[0] = self.last_index
+        for at in range(len(self.live) - 1, -1, -1):
+            segment = <SegmentFile>self.live[at]
+            if segment.base_index <= index:
+                return segment
+            last_index[0] = segment.base_index - 1
+        raise AssertionError("unreachable: first_index is the base of the first segment")
+
+    cdef const Record *_record(self, uint64_t index) except NULL:
+        cdef uint64_t last_index
+        return self._holder(index, &last_index).record(index)
+
+    def segments(self):
+        self._require_open()
+        return [Segment(known.sequence, known.base_index, known.segment_id, known.path) for known in self.live]
+
+    # Appending
+
+    def append(self, records, uint64_t term, uint64_t time_ms):
+        """Stamp unstamped records and append them: first and last index. One pass, no copy but into the mapping.
+
+        `time_ms` below `last_time_ms` is raised to it. Raises OSError (ENOSPC) when no segment can be made; then
+        nothing was appended. Raises BadBatch if `records` are not whole records, or one is larger than a segment.
+        """
+        cdef Py_buffer buffer
+        cdef Source source
+        cdef Fault fault
+        cdef size_t count, at = 0
+        cdef uint64_t first_index = self.last_index + 1
+        self._require_usable()
+        if not max(self.last_term, <uint64_t>1) <= term <= INDEX_MAX:
+            raise ValueError(f"term is {term}, the last entry's is {self.last_term}")
+        if time_ms > TIME_MAX_MS:
+            raise ValueError(f"time is {time_ms} ms, must be 0 to {TIME_MAX_MS}")
+        PyObject_GetBuffer(records, &buffer, PyBUF_SIMPLE)
+        try:
+            source.data = <const char *>buffer.buf
+            source.size = buffer.len
+            source.stamped = False
+            source.segment_id = 0
+            source.term = term
+            source.time_ms = max(time_ms, self.last_time_ms)
+            fault = records_fault(source.data, source.size, &count, &at)
+            if fault != FINE:
+                raise BadBatch(f"record at byte {at}: {reason_of(fault)}")
+            if count == 0:
+                raise BadBatch("no records")
+            self._write(&source, count)
+        finally:
+            PyBuffer_Release(&buffer)
+        return first_index, self.last_index
+
+    def append_batch(self, Batch batch not None, uint64_t from_index):
+        """Append the records of a checked batch from `from_index`, which must be `last_index + 1`, as they are.
+
+        Raises BadBatch if term or time would go back, OSError as `append` does.
+        """
+        cdef Py_buffer buffer
+        cdef Source source
+        cdef const Record *record
+        cdef Fault fault
+        cdef size_t count, at = 0
+        cdef uint64_t index, term = self.last_term, time_ms = self.last_time_ms
+        self._require_usable()
+        if from_index != self.last_index + 1 or not batch.first_index <= from_index <= batch.last_index:
+            raise ValueError(f"cannot append from {from_index} of {batch!r} after entry {self.last_index}")
+        PyObject_GetBuffer(batch.data, &buffer, PyBUF_SIMPLE)
+        try:
+            source.data = <const char *>buffer.buf
+            source.size = buffer.len
+            source.stamped = True
+            source.segment_id = batch.segment_id
+            fault = records_fault(source.data, source.size, &count, &at)
+            if fault != FINE:
+                raise BadBatch(f"record at byte {at}: {reason_of(fault)}")
+            at = 0
+            for index in range(batch.first_index, batch.first_index + count):
+                record = <const Record *>(source.data + at)
+                at += record_size(record)
+                if index < from_index:
+                    source.data += at
+                    source.size -= at
+                    at = 0
+                    continue
+                if record.index != index or record.term < term or record.time_ms < time_ms:
+                    raise BadBatch(f"entry {index} does not follow the log: index, term or time goes back")
+                term = record.term
+                time_ms = record.time_ms
+            self._write(&source, batch.first_index + count - from_index)
+        finally:
+            PyBuffer_Release(&buffer)
+
+    cdef int _write(self, Source *source, size_t count) except -1:
+        """Append that many records, all or none. They are known to be whole."""
+        if count > INDEX_MAX - self.last_index:
+            raise OverflowError("no index is left")
+        if source.size <= self.active.size - self.active.end:
+            self._reserve_active()
+            self._write_here(source, count)
+            return 0
+        cdef Source part = source[0]
+        rooms = self._place(source)
+        self._reserve_active()
+        spares = self._spares(len(rooms) - 1)
+        written = rooms[0][0] > 0
+        for number, (count, size) in enumerate(rooms):
+            if number > 0:
+                try:
+                    self._make_active(
+                        spares[number - 1], number - 1, self.last_index, self.last_term, self.last_time_ms, True, False
+                    )
+                except OSError as error:
+                    for left in range(number, len(spares)):
+                        os.close(spares[left])
+                        self._discard(left)
+                    if written:  # Some of these records are in the log already: there is no going back.
+                        self.failure = error
+                    raise
+                written = True
+            if count:
+                part.size = size
+                self._write_here(&part, count)
+                part.data += <size_t>size
+        return 0
+
+    cdef int _reserve_active(self) except -1:
+        if not self.active.reserved:
+            os.posix_fallocate(self.active.file.fd, 0, self.active.size)
+            self.active.reserved = True
+        return 0
+
+    cdef list _place(self, Source *source):
+        """(records, bytes) that go into the active segment, and into each new one after it.
+
+        Records that fit into one segment are not divided, so that a single roll comes before all of them. Only what
+        is larger than a segment is cut, and then every file is set aside beforehand.
+        """
+        cdef size_t capacity = self.segment_size_bytes - SEGMENT_HEADER_SIZE
+        cdef size_t left = 0, offset = 0, size, count = 0, used = 0
+        rooms = []
+        if self.last_index < self.active.base_index:  # An empty segment is as good as a new one.
+            left = self.active.size - self.active.end
+        while offset < source.size:
+            size = record_size(<const Record *>(source.data + offset))
+            if size > capacity:
+                raise BadBatch(f"a record of {size} bytes does not fit into a segment")
+            if size > left:
+                rooms.append((count, used))
+                count = used = 0
+                left = capacity
+            count += 1
+            used += size
+            left -= size
+            offset += size
+        rooms.append((count, used))
+        return rooms
+
+    cdef int _write_here(self, Source *source, size_t count) except -1:
+        """Append records that fit into the active segment."""
+        cdef SegmentFile active = self.active
+        active.make_room(self.last_index + count)
+        if source.size >= GIL_FREE_BYTES:
+            with nogil:
+                _copy(active, source, &self.salt, self.synced_index)
+        else:
+            _copy(active, source, &self.salt, self.synced_index)
+        self.last_index += count
+        self.last_term = source.term
+        self.last_time_ms = source.time_ms
+        return 0
+
+    # Syncing
+
+    def begin_sync(self):
+        """Older segments were synced when they were left, so the active one is all there is to flush."""
+        cdef SyncPoint point = SyncPoint.__new__(SyncPoint)
+        self._require_usable()
+        point.last_index = self.last_index
+        point.generation = self.generation
+        point.file = self.active.file if self.last_index > self.synced_index else None
+        return point
+
+    def end_sync(self, SyncPoint point not None):
+        """Advance `synced_index` to the point's, unless the tail was cut since. Raises ValueError before `wait`."""
+        if not point.done:
+            raise ValueError("the sync was not waited for, or failed")
+        if point.generation == self.generation:
+            self.synced_index = max(self.synced_index, point.last_index)
+
+    # Reading. Every record that is read is checked; CorruptLog tells where one is bad.
+
+    def term_at(self, index):
+        """Term of an entry; also of `first_index - 1`; 0 for index 0. Raises IndexError elsewhere."""
+        self._require_open()
+        if index == self.last_index:
+            return self.last_term
+        if index == 0:
+            return 0
+        if index == self.first_index - 1:
+            return (<SegmentFile>self.live[0]).prev_term
+        if not self.first_index <= index <= self.last_index:
+            raise IndexError(f"entry {index} is not in the log ({self.first_index} to {self.last_index})")
+        return self._record(index).term
+
+    def slice(self, uint64_t first_index, size_t max_bytes):
+        """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end. No copy."""
+        cdef SegmentFile segment
+        cdef const Record *first
+        cdef const Record *record
+        cdef uint64_t last_index, index
+        cdef size_t start, offset, size
+        cdef Fault fault
+        self._require_open()
+        if first_index > self.last_index:
+            return None
+        segment = self._holder(first_index, &last_index)
+        first = segment.record(first_index)
+        start = segment.offset_of(first_index)
+        offset = start + record_size(first)
+        index = first_index + 1
+        if first.kind == KIND_MEMBERSHIP_:
+            return new_batch(first_index, first_index, first.term, segment.segment_id, segment.view[start:offset],
+                             entry_of(first).value)
+        while index <= last_index:
+            record = <const Record *>(segment.data + offset)
+            fault = sizes_fault(record, segment.size - offset)
+            size = record_size(record) if fault == FINE else 0
+            if fault == FINE and offset - start + size > max_bytes:
+                break
+            fault = record_fault(record, segment.size - offset, &segment.salt, index, 0, 0)
+            if fault != FINE:
+                raise CorruptLog(segment.path, offset, reason_of(fault))
+            if record.term != first.term or record.kind == KIND_MEMBERSHIP_:
+                break
+            offset += size
+            index += 1
+        return new_batch(first_index, index - 1, first.term, segment.segment_id, segment.view[start:offset], None)
+
+    def entries(self, uint64_t first_index, uint64_t last_index, uint64_t max_bytes=UNLIMITED):
+        """The entries of a range, as many as fit into `max_bytes` of log, but at least one. Raises IndexError."""
+        cdef const Record *record
+        cdef uint64_t index = first_index, size
+        self._require_open()
+        found = []
+        while index <= last_index:
+            record = self._record(index)
+            size = record_size(record)
+            if found and size > max_bytes:
+                break
+            max_bytes -= min(size, max_bytes)
+            found.append(entry_of(record))
+            index += 1
+        return found
+
+    def find_kind(self, int kind):
+        """All entries of one kind (walks every header: for opening, and kinds that are rare)."""
+        cdef SegmentFile segment
+        cdef uint64_t index, last_index
+        cdef size_t offset
+        self._require_open()
+        found = []
+        index = self.first_index
+        while index <= self.last_index:
+            segment = self._holder(index, &last_index)
+            segment.walk(last_index)
+            offset = SEGMENT_HEADER_SIZE
+            while index <= last_index:
+                size = segment.step(offset, index)
+                if size == 0:
+                    raise segment.first_fault(last_index)
+                if (<const Record *>(segment.data + offset)).kind == kind:
+                    found.append(entry_of(segment.record(index)))
+                offset += size
+                index += 1
+        return found
+
+    # Cutting
+
+    def truncate_suffix(self, uint64_t last_index):
+        """Keep up to `last_index`: a new segment is made, nothing is shrunk. Durable on return.
+
+        Raises IndexError outside first_index - 1 to last_index, OSError if no segment can be made; then nothing is cut.
+        """
+        cdef const Record *record
+        cdef SegmentFile first
+        self._require_usable()
+        if not self.first_index - 1 <= last_index <= self.last_index:
+            raise IndexError(f"cannot cut after {last_index}: the log is {self.first_index} to {self.last_index}")
+        if last_index == self.last_index:
+            return
+        if last_index >= self.first_index:
+            record = self._record(last_index)
+            self._continue_after(last_index, record.term, record.time_ms, True, True)
+        else:
+            first = self.live[0]
+            self._continue_after(last_index, first.prev_term, first.prev_time_ms, True, True)
+
+    def drop_prefix(self, uint64_t first_index):
+        """Unlink sealed segments that hold nothing from `first_index` on."""
+        self._require_usable()
+        while len(self.live) > 1 and (<SegmentFile>self.live[1]).base_index <= first_index:
+            self._unlink((<SegmentFile>self.live[0]).path)
+            del self.live[0]
+            self.first_index = (<SegmentFile>self.live[0]).base_index
+
+    def reset(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms):
+        """Forget everything and continue after `last_index` (an installed snapshot)."""
+        self._require_usable()
+        if last_index >= INDEX_MAX or last_term > INDEX_MAX or last_time_ms > TIME_MAX_MS:
+            raise ValueError("index, term or time is out of range")
+        self._continue_after(last_index, last_term, last_time_ms, False, True)
+
+    # Whole
+
+    def verify(self, on_progress=None):
+        """Read everything: records found good, and each fault. `on_progress(bytes done, bytes in all)`."""
+        cdef SegmentFile segment
+        self._require_open()
+        good, done, faults = 0, 0, []
+        live = list(self.live)
+        total = sum([(<SegmentFile>known).size for known in live])
+        bounds = [known.base_index - 1 for known in live[1:]] + [self.last_index]
+        for segment, last_index in zip(live, bounds):
+            progress = None if on_progress is None else lambda part: on_progress(done + part, total)
+            found, bad = segment.verify(last_index, progress)
+            good += found
+            faults += bad
+            done += segment.size
+            if on_progress is not None:
+                on_progress(done, total)
+        return good, faults
+
+    def close(self):
+        """Batches that were handed out stay readable. Nothing is synced."""
+        self.closed = True
+        self.live = []
+        self.active = None
+
+
+cdef void _copy(SegmentFile active, Source *source, Salt *salt, uint64_t synced) noexcept nogil:
+    """Copy records to the end of a segment, stamp and hash each while it is in the cache. They are known to fit.
+
+    Leaves the last record's term and time in `source`.
+    """
+    cdef const char *data = source.data
+    cdef const char *end = data + source.size
+    cdef Record *record
+    cdef Salt senders
+    cdef size_t size
+    cdef uint64_t value = salt_of(salt, synced)
+    if source.stamped:
+        salt_start(&senders, salt.hash, source.segment_id)
+    while data < end:
+        size = record_size(<const Record *>data)
+        record = <Record *>(active.data + active.end)
+        memcpy(record, data, size)
+        if source.stamped:
+            record.checksum ^= salt_of(&senders, record.synced) ^ value
+            record.synced = synced
+            source.term = record.term
+            source.time_ms = record.time_ms
+        else:
+            record.synced = synced
+            record.index = active.walked
+            record.term = source.term
+            record.time_ms = source.time_ms
+            record.checksum = record_hash(record, salt.hash) ^ value
+        active.note(active.walked, active.end)
+        active.walked += 1
+        active.end += size
+        data += size
+
+
+cdef tuple _chain(list files):
+    """(live, dead) of all segments in order of sequence: the live ones are found by `prev_sequence` from the last.
+
+    Raises CorruptLog for two of one sequence, and for a segment that is neither live nor overridden.
+    """
+    cdef SegmentFile segment, previous
+    by_sequence = {}
+    for segment in files:
+        if by_sequence.setdefault(segment.sequence, segment) is not segment:
+            raise CorruptLog(segment.path, None, "another segment has the same sequence")
+    live = [files[-1]]
+    while True:
+        segment = live[-1]
+        previous = by_sequence.get(segment.prev_sequence)
+        if previous is None:
+            break
+        if previous.base_index >= segment.base_index:
+            raise CorruptLog(segment.path, 0, "its base index is not above that of the segment before it")
+        live.append(previous)
+    live.reverse()
+    oldest = live[0].sequence
+    starts_here = live[0].prev_sequence == 0
+    dead, override = [], INDEX_MAX
+    for segment in reversed(files):
+        if segment in live:
+            override = segment.base_index
+        elif (starts_here and segment.sequence < oldest) or segment.base_index >= override:
+            dead.append(segment)
+        else:
+            raise CorruptLog(segment.path, None, "a segment is missing between this one and the next")
+    return live, dead

@@ -1,0 +1,56 @@
+"""One segment file, mapped."""
+
+from libc.stdint cimport uint32_t, uint64_t
+
+from raftchat._log_record cimport Record, Salt
+
+cdef enum:
+    SEGMENT_HEADER_SIZE = 64
+    SPARSE = 32                         # every so many entries, an offset is kept
+
+
+# An open file, for as long as somebody syncs it.
+cdef class Descriptor:
+    cdef int fd
+
+
+cdef class Segment:
+    cdef readonly str path
+    cdef readonly uint64_t segment_id
+    cdef readonly uint32_t sequence
+    cdef readonly uint32_t prev_sequence
+    cdef readonly uint64_t base_index
+    cdef readonly uint64_t prev_term
+    cdef readonly uint64_t prev_time_ms
+    cdef size_t size                    # of the file
+    cdef Descriptor file                # None: never to be written again
+    cdef bint reserved                  # all blocks of the file are known to be set aside
+    cdef object view                    # read-only memoryview of the mapping; slices of it keep the mapping alive
+    cdef Py_buffer buffer               # holds the mapping for `data`
+    cdef char *data
+    cdef Salt salt                      # for checking
+    cdef uint64_t walked                # the first entry whose offset is not known ...
+    cdef size_t end                     # ... and that offset
+    cdef uint32_t *sparse               # offsets / 8 of every 32nd entry below `walked`
+    cdef size_t sparse_room             # entries (not offsets) that fit
+    cdef uint64_t near_index            # the last one that was looked up ...
+    cdef size_t near_offset             # ... and where it lies
+
+    cdef int map_file(self, bint writable) except -1
+    cdef int make_room(self, uint64_t index) except -1
+    cdef void note(self, uint64_t index, size_t offset) noexcept nogil
+    cdef size_t step(self, size_t offset, uint64_t index) noexcept nogil
+    cdef int walk(self, uint64_t last_index) except -1
+    cdef size_t offset_of(self, uint64_t index) except 0
+    cdef const Record *record(self, uint64_t index) except NULL
+    cdef object first_fault(self, uint64_t last_index)
+    cdef size_t next_valid(self, size_t offset, uint64_t index, uint64_t last_index) noexcept nogil
+    cdef tuple recover(self, uint64_t durable_hint)
+    cdef bint _was_durable(self, size_t offset, uint64_t index) noexcept
+
+
+cdef Segment open_segment(str directory, object sequence, object base_index, bint writable)
+cdef Segment make_segment(str path, int fd, tuple header)
+cdef Descriptor hold(int fd)
+cdef str segment_path(str directory, object sequence, object base_index)
+cdef tuple parse_segment_name(str directory, str name)
