@@ -58,6 +58,9 @@ class RaftProcess:
         # The protocols of core and driver are met by two logs, each with batches of its own: mypy cannot see that.
         node_log = cast(NodeLog, opened.log)
         random = Random()
+        # A sole voter has nobody to listen for: its election time-out is over when it starts.
+        alone = opened.history[-1][1].voters.keys() == {child.node_id}
+        listens_since_ms = now_ms() - (2 * self._config.election_timeout_ms if alone else 0)
         try:
             self._raft = Raft(
                 self._config,
@@ -68,7 +71,7 @@ class RaftProcess:
                 random,
                 noop=_log.pack(_log.KIND_NOOP, b"", b""),
                 pack_membership=lambda membership: _log.pack(_log.KIND_MEMBERSHIP, b"", membership),
-                now_ms=now_ms(),
+                now_ms=listens_since_ms,
             )
         except ValueError as error:
             raise NodeFailed(CORRUPT, f"{child.data_dir}: {error}") from error
