@@ -8,18 +8,22 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import itertools
 import json
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import httpx2
 import uvloop
 
-from raftchat import _log
+try:
+    from raftchat import _log
+except ImportError:
+    from raftchat import log_reference as _log
 from raftchat.config import Config
 from raftchat.ipc import frames
 from raftchat.ipc.frames import Accepted, FrameType, Hello, Leader, Refusal
@@ -37,7 +41,7 @@ class FakeRaft(asyncio.Protocol):
         directory.mkdir(exist_ok=True)
         self.log = _log.Log(
             str(directory),
-            new_segment_id=lambda: 7_000_000 + self.segments_made(),
+            new_segment_id=itertools.count(7_000_000).__next__,
             segment_size_bytes=segment_size_bytes,
         )
         self.directory = directory
@@ -53,18 +57,12 @@ class FakeRaft(asyncio.Protocol):
         self.proposals: list[int] = []
         """Records in each PROPOSE."""
         self.reads = 0
-        self._made = 0
         self._announced = 0
         self._reader = frames.FrameReader(1 << 22)
         self.transport: asyncio.Transport | None = None
 
-    def segments_made(self) -> int:
-        self._made += 1
-        return self._made
-
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)
-        self.transport = transport
+        self.transport = cast(asyncio.Transport, transport)
 
     def hello(self, committed: int | None = None) -> None:
         """What the Raft process says first."""

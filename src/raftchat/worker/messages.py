@@ -50,7 +50,7 @@ class GetMessages:
         await respond(send, 200, headers, body)
 
     def _render(self, page: Page, ids: Sequence[int], *, newest_first: bool) -> tuple[bytes, Page]:
-        """The page as JSON, and what of it was rendered: if it becomes too large it ends early, away from its cursor."""
+        """The page as JSON, and what of it was rendered: if it becomes too large it ends before its limit."""
         reader = self._services.replica.reader
         if len(page.ids) <= _BLOCK:
             return reader.page(page.ids), page
