@@ -1,0 +1,28 @@
+"""A linearizable read (dissertation 6.4) sees every post that was acknowledged, and all that any read saw, before it began."""
+
+from __future__ import annotations
+
+from ..desk import Post, Reading
+from ..simulation import Simulation
+from . import Checker
+
+
+class Linearizable(Checker):
+    def __init__(self, simulation: Simulation) -> None:
+        super().__init__(simulation)
+        self._known_index = 0
+        """Highest entry that some client was told of."""
+
+    def acknowledged(self, post: Post) -> None:
+        self._known_index = max(self._known_index, post.index)
+
+    def read_begins(self, reading: Reading) -> None:
+        reading.at_least = self._known_index
+
+    def read_ends(self, reading: Reading) -> None:
+        # Not `seen_index`: that the node had applied more by then would be luck.
+        self.require(
+            reading.read_index >= reading.at_least,
+            f"a read on node {reading.node_id} began when entry {reading.at_least} was known, and reads at {reading.read_index}",
+        )
+        self._known_index = max(self._known_index, reading.seen_index)

@@ -1,0 +1,360 @@
+"""One simulated node: the production driver and core on a simulated disk, started and restarted through the real recovery.
+
+Stands where the Raft process's event loop, disk thread and transport stand. Knows neither why it is paused or crashed
+(`faults/`) nor what is looked at (`checkers/`).
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from raftchat.log_reference import KIND_MEMBERSHIP, KIND_NOOP, SyncPoint, check_unstamped, pack, parse_batch
+from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage
+from raftchat.node.driver import Driver
+from raftchat.raft import HardState, Membership, NotLeader, Persisted, Raft, Role
+from raftchat.raft.messages import AppendEntries
+from raftchat.storage.hard_state import HardStateFile, initial
+
+from . import trace as t
+from .desk import Desk, Reading, Request
+from .disk import PowerLoss, SimDisk, SimSlotFile
+from .plan import stream
+from .scheduler import NodeClock
+from .view import ObservedLog, View
+
+if TYPE_CHECKING:
+    from .simulation import Simulation
+
+FORWARDS = frozenset({Forward, ForwardAccepted, ForwardRefused})
+
+
+class SimNode:
+    """It is the driver's `Disk` and `Network`; its `desk` is the driver's `Clients` and only `Client`."""
+
+    def __init__(self, simulation: Simulation, node_id: int, clock: NodeClock) -> None:
+        self.id = node_id
+        self.clock = clock
+        self.up = False
+        self.paused = False
+        self.life = 0
+        """Number of starts. What was scheduled in an earlier life is void."""
+        self.disk = SimDisk(stream(simulation.plan.seed, f"disk/{node_id}"))
+        self.sync_slowdown = 1.0
+        self.view = View()
+        """What the log holds; while the node is down, what it held."""
+        self.durable_index = 0
+        self.durable_hard_state = HardState()
+        self.durable_before_boot = (0, 0)
+        """Index and digest of what was durable when it went down."""
+        self.recovered_hard_state = HardState()
+        self.role, self.term, self.leader, self.commit_index = Role.FOLLOWER, 0, 0, 0
+        """As of the last turn."""
+        self._simulation = simulation
+        self._scheduler = simulation.scheduler
+        self._see = simulation.observers
+        self._trace = simulation.trace
+        self._delays = stream(simulation.plan.seed, f"delays/{node_id}")
+        self._ids = stream(simulation.plan.seed, f"segments/{node_id}")
+        self.raft: Raft
+        self.log: ObservedLog
+        self.driver: Driver
+        self.desk: Desk
+
+    # Start and end
+
+    def boot(self) -> None:
+        assert not self.up
+        self.life += 1
+        try:
+            self._recover()
+        except PowerLoss:
+            self._machine_stops()
+            return
+        self.up = True
+        self.role, self.term, self.leader, self.commit_index = self.raft.role, self.raft.term, 0, 0
+        self.busy = self._turn_is_due = False
+        self._written: HardState | None = None
+        self._timer = 0
+        self._timer_deadline_ms = float("inf")
+        self._active_sequence = self.log.active_sequence
+        for see in self._see.booted:
+            see(self)
+        # Opening has synced what it found.
+        self.durable_index, self.durable_hard_state = self.view.last_index, self.recovered_hard_state
+        self._trace.event(self._scheduler.now_us, t.BOOT, self.id, self.view.last_index, self.view.digests[-1])
+        if self._trace.readable:
+            torn = ", a torn tail was cut" if self.log.recovery and self.log.recovery.torn else ""
+            self.say(f"starts: {self.recovered_hard_state}, log to {self.view.last_index}{torn}")
+        self._wake()
+
+    def _recover(self) -> None:
+        plan = self._simulation.plan
+        self._hard = HardStateFile(SimSlotFile(self.disk, "hard-state", initial()))
+        hard_state = HardState(self._hard.term, self._hard.vote, self._hard.commit)
+        self.recovered_hard_state = hard_state
+        self.log = ObservedLog(
+            "log",
+            new_segment_id=lambda: self._ids.getrandbits(64) | 1,
+            segment_size_bytes=plan.config.segment_size_bytes,
+            hint=hard_state.commit,
+            disk=self.disk,
+        )
+        self.view = self.log.view
+        self.log.on_append, self.log.before_cut, self.log.on_cut = self._appended, self._before_cut, self._cut
+        history = [(0, self._simulation.membership)]
+        history += [(entry.index, Membership.decode(entry.value)) for entry in self.log.find_kind(KIND_MEMBERSHIP)]
+        self.raft = Raft(
+            plan.config,
+            self.id,
+            self.log,
+            hard_state,
+            history,
+            stream(plan.seed, f"raft/{self.id}/{self.life}"),
+            noop=pack(KIND_NOOP, b"", b""),
+            pack_membership=lambda value: pack(KIND_MEMBERSHIP, b"", value),
+            now_ms=self.clock.monotonic_ms(),
+        )
+        self.desk = Desk(self, self._simulation)
+        self.driver = Driver(plan.config, self.id, self.raft, self.log, self, self, self.desk, check_unstamped)
+
+    def crash(self, *, power_lost: bool) -> None:
+        """`power_lost`: what was not synced may be gone. Otherwise only the process dies."""
+        if not self.up:
+            return
+        self.up = self.paused = False
+        self.durable_before_boot = (self.durable_index, self.view.digests[self.durable_index])
+        if power_lost:
+            self.disk.lose_power()
+        else:
+            self.disk.kill()
+        self._trace.event(self._scheduler.now_us, t.FAULT, self.id, power_lost)
+        if self._trace.readable:
+            self.say("loses power" if power_lost else "is killed")
+        for see in self._see.crashed:
+            see(self, power_lost)
+
+    def _machine_stops(self) -> None:
+        """Power was lost in the middle of a disk operation."""
+        self._simulation.trace.reached["power lost within a disk operation"] += 1
+        if self.up:
+            self.crash(power_lost=True)
+        else:
+            self.disk.lose_power()
+        self._simulation.restart_later(self)
+
+    def pause(self) -> None:
+        self.paused = True
+
+    def resume(self) -> None:
+        self.paused = False
+        if self.up:
+            self._wake()
+
+    def say(self, text: str) -> None:
+        self._trace.say(self._scheduler.now_us, self.id, text)
+
+    # What is durable, as the disk has it
+
+    def has_durable(self, index: int, digest: int) -> bool:
+        return self.durable_index >= index and self.view.digests[index] == digest
+
+    def _appended(self, first_index: int, last_index: int) -> None:
+        log = self.log
+        if log.active_sequence != self._active_sequence:
+            # A segment that is not the active one was durable before the next one appeared.
+            self._active_sequence = log.active_sequence
+            self.durable_index = max(self.durable_index, log.segments()[-1].base_index - 1)
+            self._trace.reached["segment rolled"] += 1
+        for see in self._see.appended:
+            see(self, first_index, last_index)
+
+    def _before_cut(self, last_index: int) -> None:
+        # If power is lost meanwhile, what is to be cut may be there or not.
+        self.durable_index = min(self.durable_index, last_index)
+
+    def _cut(self, last_index: int) -> None:
+        self._active_sequence = self.log.active_sequence
+        self.durable_index = last_index
+        for see in self._see.truncated:
+            see(self, last_index)
+
+    # What arrives. A node that is down loses it, a paused one finds it later.
+
+    def receive(self, source: int, message: WireMessage) -> None:
+        if not self.up:
+            return
+        if self._trace.readable:
+            self.say(f"◀ {source}: {message}")
+        if type(message) is AppendEntries and message.batch is not None:
+            message = _checked(message)
+        self.driver.receive(source, message)
+        self._wake()
+
+    def connection_broke(self, peer: int) -> None:
+        if self.up:
+            self.driver.broken(peer)
+            self._wake()
+
+    def submit(self, asked: Request | Reading) -> bool:
+        """From a client. False: there is nobody to connect to."""
+        if not self.up:
+            return False
+        if isinstance(asked, Request):
+            self.desk.requests[asked.number] = asked
+            self.driver.propose(self.desk, asked.number, asked.records)
+        else:
+            self.desk.readings[asked.number] = asked
+            self.driver.read(self.desk, asked.number)
+        self._wake()
+        return True
+
+    def hand_over(self, to: int) -> bool:
+        """False if it does not lead."""
+        if not self.up or self.paused:
+            return False
+        try:
+            self.raft.transfer_leadership(to)
+        except NotLeader:
+            return False
+        self._wake()
+        return True
+
+    # The loop
+
+    def _wake(self) -> None:
+        if not self._turn_is_due and not self.paused:
+            self._turn_is_due = True
+            self._scheduler.after(self._simulation.plan.turn_us, self._turn, self.life)
+
+    def _turn(self, life: int) -> None:
+        if life != self.life or not self.up:
+            return
+        self._turn_is_due = False
+        if self.paused:
+            return
+        try:
+            self.driver.turn(self.clock.monotonic_ms(), self.clock.wall_ms())
+        except PowerLoss:
+            self._machine_stops()
+            return
+        raft = self.raft
+        self.role, self.term, self.leader, self.commit_index = raft.role, raft.term, raft.leader, raft.commit_index
+        for see in self._see.turned:
+            see(self)
+        self._trace.event(self._scheduler.now_us, t.TURN, self.id, self.term, self.commit_index, self.view.digests[-1])
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        """At most one timer counts; one that proves too early sets the next."""
+        deadline_ms = self.driver.deadline_ms
+        if deadline_ms < self._timer_deadline_ms:
+            self._timer_deadline_ms = deadline_ms
+            self._timer += 1
+            # A deadline that has passed takes a turn, and time goes on between two turns.
+            delay_us = max(1, self.clock.true_us_until(deadline_ms))
+            self._scheduler.after(delay_us, self._on_timer, self.life, self._timer)
+
+    def _on_timer(self, life: int, timer: int) -> None:
+        if life != self.life or timer != self._timer or not self.up:
+            return
+        self._timer_deadline_ms = float("inf")
+        deadline_ms = self.driver.deadline_ms
+        if deadline_ms != float("inf") and self.clock.true_us_until(deadline_ms) == 0:
+            self._wake()
+        else:
+            self._set_timer()
+
+    def set_clock_rate(self, rate_ppm: int) -> None:
+        self.clock.set_rate(rate_ppm)
+        if self.up:
+            self._timer_deadline_ms = float("inf")
+            self._set_timer()
+
+    # The driver's network
+
+    def send(self, to: int, message: WireMessage) -> bool:
+        if self._trace.readable:
+            self.say(f"▶ {to}: {message}")
+        network = self._simulation.network
+        if type(message) in FORWARDS:
+            if not self.connected(to):
+                return False
+            network.send(self.id, to, message, once=True)
+        else:
+            for see in self._see.sending:
+                see(self, to, message)
+            # Log bytes stay as they are on their way: the reference log hands out copies.
+            network.send(self.id, to, message)
+        return True
+
+    def connected(self, peer: int) -> bool:
+        """A cut is not noticed, a dead process is."""
+        return self._simulation.nodes[peer].up
+
+    def flush(self) -> None:
+        """What was sent has left."""
+
+    def refresh(self) -> None:
+        """Every node has a link to every other."""
+
+    # The driver's disk: one write at a time, in another thread
+
+    def start(self, hard_state: HardState | None) -> None:
+        self.busy = True
+        self.disk.begin_flush()
+        point = self.log.begin_sync()
+        digest = self.view.digests[point.last_index]
+        delay_us = int(self._simulation.plan.sync_us * self.sync_slowdown * (0.5 + self._delays.random()))
+        self._scheduler.after(delay_us, self._end_write, self.life, hard_state, point, digest)
+
+    def _end_write(self, life: int, hard_state: HardState | None, point: SyncPoint, digest: int) -> None:
+        if life != self.life or not self.up:
+            return
+        try:
+            if self._simulation.plan.log_before_hard_state:
+                self._sync_log(point, digest)
+                self._write_hard_state(hard_state)
+            else:
+                self._write_hard_state(hard_state)
+                self._sync_log(point, digest)
+        except PowerLoss:
+            self._machine_stops()
+            return
+        self.busy = False
+        self.log.end_sync(point)
+        if point.generation != self.log.generation:
+            self._trace.reached["sync outlived by a tail cut"] += 1
+        self.driver.persisted(Persisted(self._written, point.last_index, point.generation))
+        self._wake()
+
+    def _sync_log(self, point: SyncPoint, digest: int) -> None:
+        with self.disk.flushing():
+            point.wait()
+        view = self.view
+        if view.last_index >= point.last_index and view.digests[point.last_index] == digest:
+            self.durable_index = max(self.durable_index, point.last_index)
+
+    def _write_hard_state(self, hard_state: HardState | None) -> None:
+        if hard_state is None:
+            return
+        self._hard.write(hard_state.term, hard_state.vote, hard_state.commit)
+        self._written = hard_state
+        for see in self._see.hard_state_written:
+            see(self, hard_state)
+        self.durable_hard_state = hard_state
+
+
+def _checked(message: AppendEntries) -> AppendEntries:
+    """Who receives log bytes checks them, as the transport does."""
+    batch = message.batch
+    assert batch is not None
+    parsed = parse_batch(batch.data, batch.segment_id, batch.first_index)  # type: ignore[attr-defined]
+    return AppendEntries(
+        message.sender,
+        message.term,
+        message.prev_index,
+        message.prev_term,
+        message.commit_index,
+        message.round,
+        parsed,
+    )
