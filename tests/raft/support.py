@@ -86,9 +86,13 @@ class Node:
         self.raft.tick(self.now_ms)
 
     def time_out(self) -> None:
-        """Let time pass until the next thing happens."""
-        self.now_ms = self.raft.deadline_ms
+        """Let time pass until it has heard nothing for its election timeout."""
+        self.now_ms = self.election_deadline_ms
         self.raft.tick(self.now_ms)
+
+    @property
+    def election_deadline_ms(self) -> float:
+        return self.raft._s.election_deadline_ms  # `deadline_ms` may be that of something else.
 
     def write(self, persist: Persist) -> Persisted:
         """The disk does what was asked for."""
@@ -185,7 +189,7 @@ class Cluster:
         for other in self.nodes.values():
             if other.id != node and not other.down:
                 other.now_ms += T
-                other.raft.tick(min(other.now_ms, other.raft.deadline_ms - 1))
+                other.raft.tick(min(other.now_ms, other.election_deadline_ms - 1))
         self.nodes[node].time_out()
         self.settle()
         raft = self.nodes[node].raft

@@ -22,13 +22,13 @@ def receive_append_entries(s: State, m: AppendEntries) -> None:
     if not _joins(s, m):
         _refuse(s, m)
         return
-    f.fits = True
     last_index = m.prev_index
     if m.batch is not None:
         assert m.batch.first_index == m.prev_index + 1, "a batch follows its prev_index"
         assert m.prev_term <= m.batch.term <= m.term, "terms in a log never go back"
         _store(s, m.batch)
         last_index = m.batch.last_index
+    f.fits = True
     # Step 5 counts to the last entry of this message, not of our log: what lies behind may be another leader's.
     if last_index > f.verified_index:
         f.verified_index = last_index
@@ -50,7 +50,9 @@ def commit(s: State, index: int) -> None:
 def _joins(s: State, m: AppendEntries) -> bool:
     """Figure 3.1: our log contains an entry at prevLogIndex whose term matches prevLogTerm."""
     if m.prev_index <= s.commit_index:
-        return True  # Every leader's log holds what is committed (3.6.3).
+        # Every leader's log holds what is committed (3.6.3). It may not be in ours any more.
+        assert m.prev_index < s.log.first_index - 1 or s.log.term_at(m.prev_index) == m.prev_term, "log matching (3.5)"
+        return True
     return m.prev_index <= s.log.last_index and s.log.term_at(m.prev_index) == m.prev_term
 
 
@@ -59,9 +61,11 @@ def _store(s: State, batch: Batch) -> None:
     log = s.log
     overlap = min(batch.last_index, log.last_index)
     from_index = max(batch.first_index, s.commit_index + 1)
+    if batch.first_index <= s.commit_index <= batch.last_index:
+        assert log.term_at(s.commit_index) == batch.term, "state machine safety: what is committed stays (3.6.3)"
     conflict = _first_of_other_term(log, from_index, overlap, batch.term)
     if conflict is not None:
-        assert conflict > s.commit_index, "state machine safety: what is committed is never removed (3.6.3)"
+        assert conflict > s.commit_index, "from_index is above it"
         assert conflict > s.following.verified_index, "a leader never changes its own log (3.5)"
         _truncate(s, conflict - 1)
     if batch.last_index > log.last_index:
