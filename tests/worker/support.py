@@ -20,10 +20,7 @@ from typing import Any, TypeVar, cast
 import httpx2
 import uvloop
 
-try:
-    from raftchat import _log
-except ImportError:
-    from raftchat import log_reference as _log
+from raftchat import _log
 from raftchat.config import Config
 from raftchat.ipc import frames
 from raftchat.ipc.frames import Accepted, FrameType, Hello, Leader, Refusal
