@@ -158,6 +158,10 @@ class Driver:
             broken, self._broken = self._broken, []
             for peer in broken:
                 self._forwards.broken(peer)
+                if peer == self._leader.node_id:
+                    # Nobody is ready who does not hear what is committed.
+                    self._caught_up_at = 0
+                    self._own_round_due_ms = now_ms + self._config.heartbeat_interval_ms
         if self._messages:
             messages, self._messages = self._messages, []
             for sender, message in messages:
