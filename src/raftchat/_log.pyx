@@ -9,26 +9,22 @@ cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
 from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uint32_t, uint64_t
-from libc.string cimport memcpy
 
+from raftchat._log_append cimport Source, copy_records
+from raftchat._log_directory cimport Directory
 from raftchat._log_record cimport (
-    BODY_CUT, FINE, GIL_FREE_BYTES, HEADER_BYTES, INDEX_MAX, KIND_MEMBERSHIP_, TIME_MAX_MS, Batch, Fault, Record, Salt,
-    entry_of, new_batch, reason_of, record_fault, record_hash, record_size, records_fault, salt_of, salt_start,
-    sizes_fault, view_of, hash_function,
+    FINE, GIL_FREE_BYTES, HEADER_BYTES, INDEX_MAX, KIND_MEMBERSHIP_, TIME_MAX_MS, Batch as CheckedBatch, Fault, Record,
+    Salt, entry_of, hash_function, new_batch, reason_of, record_fault, record_hash, record_size, records_fault, salt_of,
+    salt_start, sizes_fault
 )
-from raftchat._log_segment cimport (
-    SEGMENT_HEADER_SIZE, Descriptor, Segment as SegmentFile, make_segment, open_segment, parse_segment_name, segment_path
-)
+from raftchat._log_segment cimport SEGMENT_HEADER_SIZE, Descriptor, Segment as SegmentFile
 
-import contextlib
 import os
 from collections import namedtuple
 
 from raftchat._log_reader import KeyRun, LogReader
-from raftchat._log_record import (
-    KIND_MEMBERSHIP, KIND_NOOP, KIND_POST, RECORD_HEADER_BYTES, BadBatch, Batch as _Batch, Entry, check_unstamped, pack,
-    parse_batch,
-)
+from raftchat._log_record import BadBatch, Batch, Entry, check_unstamped, pack, parse_batch
+from raftchat._log_record import KIND_MEMBERSHIP, KIND_NOOP, KIND_POST, RECORD_HEADER_BYTES
 from raftchat._log_segment import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
 
 cdef extern from "unistd.h" nogil:
@@ -62,16 +58,6 @@ cdef class SyncPoint:
         self.done = True
 
 
-# A run of whole records, and where they go.
-cdef struct Source:
-    const char *data
-    size_t size
-    bint stamped                        # they have index, term and time; only the checksum's salt changes
-    uint64_t segment_id                 # ... whose salt is on them
-    uint64_t term                       # else: what they are stamped with
-    uint64_t time_ms
-
-
 @cython.final
 cdef class Log:
     cdef readonly uint64_t first_index
@@ -81,166 +67,54 @@ cdef class Log:
     cdef readonly uint64_t synced_index
     cdef readonly uint64_t generation
     cdef readonly object recovery
-    cdef str directory
-    cdef object new_segment_id
-    cdef size_t segment_size_bytes
-    cdef uint64_t sequence              # the highest in use
-    cdef list live                      # of SegmentFile, in order
-    cdef SegmentFile active             # the last of them
+    cdef Directory directory
     cdef Salt salt                      # for writing into the active segment
     cdef bint closed
-    cdef object failure                 # OSError after which nothing is written any more
 
     def __init__(self, str directory, *, new_segment_id, size_t segment_size_bytes, uint64_t durable_hint=0):
         """Open or create, as "Opening" tells. Raises CorruptLog, ForeignFile, NewerFormat, OSError."""
+        cdef SegmentFile active
         if not SEGMENT_HEADER_SIZE + HEADER_BYTES < segment_size_bytes < 1ULL << 35 or segment_size_bytes % 8:
             raise ValueError(f"segment size is {segment_size_bytes} bytes, must be a multiple of 8 and hold a record")
-        self.directory = directory
-        self.new_segment_id = new_segment_id
-        self.segment_size_bytes = segment_size_bytes
-        self.live = []
-        self._open(durable_hint)
-
-    # Opening
-
-    cdef int _open(self, uint64_t durable_hint) except -1:
-        cdef SegmentFile active
-        if not os.path.isdir(self.directory):
-            os.mkdir(self.directory)
-            self._sync_directory(os.path.dirname(os.path.abspath(self.directory)))
-        names = os.listdir(self.directory)
-        for name in names:
-            if name.endswith(".tmp"):
-                self._unlink(f"{self.directory}/{name}")
-        found = sorted([parse_segment_name(self.directory, name) for name in names if name.endswith(".log")])
-        files = [open_segment(self.directory, key[0], key[1], key == found[-1]) for key in found]
-        # A rename of a process that died may so far be in memory only.
-        self._sync_directory(self.directory)
-        if not files:
+        self.directory = Directory(directory, new_segment_id, segment_size_bytes)
+        if not self.directory.open():
             if durable_hint:
-                raise CorruptLog(
-                    self.directory, None, f"entry {durable_hint} was committed here, but there is no log"
-                )
+                raise CorruptLog(directory, None, f"entry {durable_hint} was committed here, but there is no log")
             self._continue_after(0, 0, 0, True, False)
-            return 0
-        self.live, dead = _chain(files)
-        active = self.active = self.live[-1]
-        self.sequence = active.sequence
-        self.last_index, self.last_term, self.last_time_ms, end, dropped_bytes = active.recover(durable_hint)
-        self.first_index = (<SegmentFile>self.live[0]).base_index
+            return
+        active = self.directory.active
+        last_index, last_term, last_time_ms, end, dropped_bytes = active.recover(durable_hint)
         self.recovery = Recovery(dropped_bytes > 0, active.path, end, dropped_bytes)
         if dropped_bytes:
-            self._continue_after(self.last_index, self.last_term, self.last_time_ms, True, False)
-        else:
-            salt_start(&self.salt, hash_function(), active.segment_id)
-            os.fdatasync(active.file.fd)
-        self.synced_index = self.last_index
-        for segment in dead:
-            self._unlink(segment.path)
-        return 0
-
-    # Making and removing segments
-
-    cdef str _spare_path(self, number):
-        return f"{self.directory}/spare{f'-{number}' if number else ''}.tmp"
-
-    cdef list _spares(self, size_t count):
-        """Descriptors of all the files that are needed, or none: what a full disk may refuse is refused here."""
-        spares = []
-        try:
-            for number in range(count):
-                spares.append(
-                    os.open(self._spare_path(number), os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
-                )
-                os.posix_fallocate(spares[-1], 0, self.segment_size_bytes)
-        except OSError:
-            for number, fd in enumerate(spares):
-                os.close(fd)
-                self._discard(number)
-            raise
-        return spares
-
-    cdef _discard(self, number):
-        with contextlib.suppress(OSError):
-            self._unlink(self._spare_path(number))
-
-    cdef _unlink(self, path):
-        os.unlink(path)
-        self._sync_directory(self.directory)
-
-    cdef _sync_directory(self, path):
-        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(fd)
-        finally:
-            os.close(fd)
-
-    cdef _continue_after(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms, bint keep, bint cut):
-        spares = self._spares(1)
-        self._make_active(spares[0], 0, last_index, last_term, last_time_ms, keep, cut)
-
-    cdef _make_active(
-        self, int fd, number, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms, bint keep, bint cut
-    ):
-        """Turn a spare into the active segment, which goes on after `last_index`.
-
-        What it overrides is unlinked; all that was, unless `keep`. Raises OSError; before the rename, nothing changed.
-        """
-        cdef SegmentFile segment
-        segment_id = self.new_segment_id()
-        if not 1 <= segment_id <= 0xFFFFFFFFFFFFFFFF:
-            os.close(fd)
-            self._discard(number)
-            raise ValueError(f"segment id is {segment_id}, must be 1 to 2**64 - 1")
-        live = [known for known in self.live if keep and known.base_index <= last_index]
-        dead = self.live[len(live):]
-        sequence = self.sequence + 1
-        prev_sequence = live[-1].sequence if live else 0
-        path = segment_path(self.directory, sequence, last_index + 1)
-        header = (segment_id, sequence, prev_sequence, last_index + 1, last_term, last_time_ms, self.segment_size_bytes)
-        try:
-            segment = make_segment(path, fd, header)
-            os.fdatasync(fd)
-            if self.active is not None:
-                self._sync_active()
-            os.rename(self._spare_path(number), path)
-        except OSError:
-            self._discard(number)
-            raise
-        try:
-            self._sync_directory(self.directory)
-        except OSError as error:
-            self.failure = error
-            raise
-        self.sequence = sequence
-        self.live = live
-        live.append(segment)
-        if self.active is not None:
-            self.active.file = None
-        self.active = segment
-        salt_start(&self.salt, hash_function(), segment.segment_id)
-        self.first_index = (<SegmentFile>live[0]).base_index
-        self.last_index = last_index
-        self.last_term = last_term
-        self.last_time_ms = last_time_ms
-        self.synced_index = last_index
-        self.generation += cut
-        for known in dead:
-            self._unlink(known.path)
-
-    cdef _sync_active(self):
-        """What fails here leaves it open what is on disk: the log refuses to be written to from then on."""
-        try:
-            os.fdatasync(self.active.file.fd)
-        except OSError as error:
-            self.failure = error
-            raise
+            self._continue_after(last_index, last_term, last_time_ms, True, False)
+            return
+        os.fdatasync(active.file.fd)
+        self._at(last_index, last_term, last_time_ms)
+        self.directory.unlink_dead()
 
     # State
 
     @property
     def active_sequence(self):
-        return self.sequence
+        return self.directory.sequence
+
+    cdef int _at(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms) except -1:
+        """A segment that was just opened or made is the active one, and all before it is durable."""
+        self.first_index = (<SegmentFile>self.directory.live[0]).base_index
+        self.last_index = last_index
+        self.last_term = last_term
+        self.last_time_ms = last_time_ms
+        self.synced_index = last_index
+        salt_start(&self.salt, hash_function(), self.directory.active.segment_id)
+        return 0
+
+    cdef int _continue_after(self, uint64_t last_index, uint64_t term, uint64_t time_ms, bint keep, bint cut) except -1:
+        """Go on after `last_index` in a new segment. What is overridden is unlinked; all that was, unless `keep`."""
+        self.directory.continue_after(last_index, term, time_ms, self.directory.spares(1), 0, keep)
+        self._at(last_index, term, time_ms)
+        self.generation += cut
+        self.directory.unlink_dead()
+        return 0
 
     cdef int _require_open(self) except -1:
         if self.closed:
@@ -249,23 +123,17 @@ cdef class Log:
 
     cdef int _require_usable(self) except -1:
         self._require_open()
-        if self.failure is not None:
-            raise OSError(self.failure.errno, "the log cannot go on after a failed sync") from self.failure
+        failure = self.directory.failure
+        if failure is not None:
+            raise OSError(failure.errno, "the log cannot go on after a failed sync") from failure
         return 0
 
     cdef SegmentFile _holder(self, uint64_t index, uint64_t *last_index):
         """The segment an entry lies in, and the last entry that counts there. Raises IndexError."""
-        cdef SegmentFile segment
-        cdef Py_ssize_t at
         if not self.first_index <= index <= self.last_index:
             raise IndexError(f"entry {index} is not in the log ({self.first_index} to {self.last_index})")
         last_index[0] = self.last_index
-        for at in range(len(self.live) - 1, -1, -1):
-            segment = <SegmentFile>self.live[at]
-            if segment.base_index <= index:
-                return segment
-            last_index[0] = segment.base_index - 1
-        raise AssertionError("unreachable: first_index is the base of the first segment")
+        return self.directory.holder(index, last_index)
 
     cdef const Record *_record(self, uint64_t index) except NULL:
         cdef uint64_t last_index
@@ -273,7 +141,7 @@ cdef class Log:
 
     def segments(self):
         self._require_open()
-        return [Segment(known.sequence, known.base_index, known.segment_id, known.path) for known in self.live]
+        return [Segment(s.sequence, s.base_index, s.segment_id, s.path) for s in self.directory.live]
 
     # Appending
 
@@ -311,7 +179,7 @@ cdef class Log:
             PyBuffer_Release(&buffer)
         return first_index, self.last_index
 
-    def append_batch(self, Batch batch not None, uint64_t from_index):
+    def append_batch(self, CheckedBatch batch not None, uint64_t from_index):
         """Append the records of a checked batch from `from_index`, which must be `last_index + 1`, as they are.
 
         Raises BadBatch if term or time would go back, OSError as `append` does.
@@ -355,39 +223,31 @@ cdef class Log:
         """Append that many records, all or none. They are known to be whole."""
         if count > INDEX_MAX - self.last_index:
             raise OverflowError("no index is left")
-        if source.size <= self.active.size - self.active.end:
-            self._reserve_active()
+        cdef SegmentFile active = self.directory.active
+        cdef Source part = source[0]
+        self.directory.reserve_active()
+        if source.size <= active.size - active.end:
             self._write_here(source, count)
             return 0
-        cdef Source part = source[0]
         rooms = self._place(source)
-        self._reserve_active()
-        spares = self._spares(len(rooms) - 1)
-        written = rooms[0][0] > 0
+        spares = self.directory.spares(len(rooms) - 1)
+        first_index = self.last_index + 1
         for number, (count, size) in enumerate(rooms):
             if number > 0:
                 try:
-                    self._make_active(
-                        spares[number - 1], number - 1, self.last_index, self.last_term, self.last_time_ms, True, False
+                    self.directory.continue_after(
+                        self.last_index, self.last_term, self.last_time_ms, spares, number - 1, True
                     )
                 except OSError as error:
-                    for left in range(number, len(spares)):
-                        os.close(spares[left])
-                        self._discard(left)
-                    if written:  # Some of these records are in the log already: there is no going back.
-                        self.failure = error
+                    if self.last_index >= first_index:  # Some of these records are in the log: there is no going back.
+                        self.directory.failure = error
                     raise
-                written = True
+                self._at(self.last_index, self.last_term, self.last_time_ms)
+                self.directory.unlink_dead()
             if count:
                 part.size = size
                 self._write_here(&part, count)
                 part.data += <size_t>size
-        return 0
-
-    cdef int _reserve_active(self) except -1:
-        if not self.active.reserved:
-            os.posix_fallocate(self.active.file.fd, 0, self.active.size)
-            self.active.reserved = True
         return 0
 
     cdef list _place(self, Source *source):
@@ -396,11 +256,12 @@ cdef class Log:
         Records that fit into one segment are not divided, so that a single roll comes before all of them. Only what
         is larger than a segment is cut, and then every file is set aside beforehand.
         """
-        cdef size_t capacity = self.segment_size_bytes - SEGMENT_HEADER_SIZE
+        cdef size_t capacity = self.directory.segment_size_bytes - SEGMENT_HEADER_SIZE
         cdef size_t left = 0, offset = 0, size, count = 0, used = 0
+        cdef SegmentFile active = self.directory.active
         rooms = []
-        if self.last_index < self.active.base_index:  # An empty segment is as good as a new one.
-            left = self.active.size - self.active.end
+        if self.last_index < active.base_index:  # An empty segment is as good as a new one.
+            left = active.size - active.end
         while offset < source.size:
             size = record_size(<const Record *>(source.data + offset))
             if size > capacity:
@@ -418,13 +279,13 @@ cdef class Log:
 
     cdef int _write_here(self, Source *source, size_t count) except -1:
         """Append records that fit into the active segment."""
-        cdef SegmentFile active = self.active
+        cdef SegmentFile active = self.directory.active
         active.make_room(self.last_index + count)
         if source.size >= GIL_FREE_BYTES:
             with nogil:
-                _copy(active, source, &self.salt, self.synced_index)
+                copy_records(active, source, &self.salt, self.synced_index)
         else:
-            _copy(active, source, &self.salt, self.synced_index)
+            copy_records(active, source, &self.salt, self.synced_index)
         self.last_index += count
         self.last_term = source.term
         self.last_time_ms = source.time_ms
@@ -438,7 +299,7 @@ cdef class Log:
         self._require_usable()
         point.last_index = self.last_index
         point.generation = self.generation
-        point.file = self.active.file if self.last_index > self.synced_index else None
+        point.file = self.directory.active.file if self.last_index > self.synced_index else None
         return point
 
     def end_sync(self, SyncPoint point not None):
@@ -458,7 +319,7 @@ cdef class Log:
         if index == 0:
             return 0
         if index == self.first_index - 1:
-            return (<SegmentFile>self.live[0]).prev_term
+            return (<SegmentFile>self.directory.live[0]).prev_term
         if not self.first_index <= index <= self.last_index:
             raise IndexError(f"entry {index} is not in the log ({self.first_index} to {self.last_index})")
         return self._record(index).term
@@ -553,16 +414,16 @@ cdef class Log:
             record = self._record(last_index)
             self._continue_after(last_index, record.term, record.time_ms, True, True)
         else:
-            first = self.live[0]
+            first = self.directory.live[0]
             self._continue_after(last_index, first.prev_term, first.prev_time_ms, True, True)
 
     def drop_prefix(self, uint64_t first_index):
         """Unlink sealed segments that hold nothing from `first_index` on."""
         self._require_usable()
-        while len(self.live) > 1 and (<SegmentFile>self.live[1]).base_index <= first_index:
-            self._unlink((<SegmentFile>self.live[0]).path)
-            del self.live[0]
-            self.first_index = (<SegmentFile>self.live[0]).base_index
+        try:
+            self.directory.drop_prefix(first_index)
+        finally:
+            self.first_index = (<SegmentFile>self.directory.live[0]).base_index
 
     def reset(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms):
         """Forget everything and continue after `last_index` (an installed snapshot)."""
@@ -575,91 +436,11 @@ cdef class Log:
 
     def verify(self, on_progress=None):
         """Read everything: records found good, and each fault. `on_progress(bytes done, bytes in all)`."""
-        cdef SegmentFile segment
         self._require_open()
-        good, done, faults = 0, 0, []
-        live = list(self.live)
-        total = sum([(<SegmentFile>known).size for known in live])
-        bounds = [known.base_index - 1 for known in live[1:]] + [self.last_index]
-        for segment, last_index in zip(live, bounds):
-            progress = None if on_progress is None else lambda part: on_progress(done + part, total)
-            found, bad = segment.verify(last_index, progress)
-            good += found
-            faults += bad
-            done += segment.size
-            if on_progress is not None:
-                on_progress(done, total)
-        return good, faults
+        return self.directory.verify(self.last_index, on_progress)
 
     def close(self):
         """Batches that were handed out stay readable. Nothing is synced."""
         self.closed = True
-        self.live = []
-        self.active = None
-
-
-cdef void _copy(SegmentFile active, Source *source, Salt *salt, uint64_t synced) noexcept nogil:
-    """Copy records to the end of a segment, stamp and hash each while it is in the cache. They are known to fit.
-
-    Leaves the last record's term and time in `source`.
-    """
-    cdef const char *data = source.data
-    cdef const char *end = data + source.size
-    cdef Record *record
-    cdef Salt senders
-    cdef size_t size
-    cdef uint64_t value = salt_of(salt, synced)
-    if source.stamped:
-        salt_start(&senders, salt.hash, source.segment_id)
-    while data < end:
-        size = record_size(<const Record *>data)
-        record = <Record *>(active.data + active.end)
-        memcpy(record, data, size)
-        if source.stamped:
-            record.checksum ^= salt_of(&senders, record.synced) ^ value
-            record.synced = synced
-            source.term = record.term
-            source.time_ms = record.time_ms
-        else:
-            record.synced = synced
-            record.index = active.walked
-            record.term = source.term
-            record.time_ms = source.time_ms
-            record.checksum = record_hash(record, salt.hash) ^ value
-        active.note(active.walked, active.end)
-        active.walked += 1
-        active.end += size
-        data += size
-
-
-cdef tuple _chain(list files):
-    """(live, dead) of all segments in order of sequence: the live ones are found by `prev_sequence` from the last.
-
-    Raises CorruptLog for two of one sequence, and for a segment that is neither live nor overridden.
-    """
-    cdef SegmentFile segment, previous
-    by_sequence = {}
-    for segment in files:
-        if by_sequence.setdefault(segment.sequence, segment) is not segment:
-            raise CorruptLog(segment.path, None, "another segment has the same sequence")
-    live = [files[-1]]
-    while True:
-        segment = live[-1]
-        previous = by_sequence.get(segment.prev_sequence)
-        if previous is None:
-            break
-        if previous.base_index >= segment.base_index:
-            raise CorruptLog(segment.path, 0, "its base index is not above that of the segment before it")
-        live.append(previous)
-    live.reverse()
-    oldest = live[0].sequence
-    starts_here = live[0].prev_sequence == 0
-    dead, override = [], INDEX_MAX
-    for segment in reversed(files):
-        if segment in live:
-            override = segment.base_index
-        elif (starts_here and segment.sequence < oldest) or segment.base_index >= override:
-            dead.append(segment)
-        else:
-            raise CorruptLog(segment.path, None, "a segment is missing between this one and the next")
-    return live, dead
+        self.directory.live = []
+        self.directory.active = None

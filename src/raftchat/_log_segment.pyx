@@ -76,10 +76,10 @@ cdef tuple parse_segment_name(str directory, str name):
     return int(match[1]), int(match[2])
 
 
-cdef Segment _segment_of(str path, int fd, tuple header):
+cdef Segment _segment_of(str path, Descriptor file, tuple header):
     cdef Segment segment = Segment.__new__(Segment)
     segment.path = path
-    segment.file = hold(fd)
+    segment.file = file
     (segment.segment_id, segment.sequence, segment.prev_sequence, segment.base_index, segment.prev_term,
      segment.prev_time_ms, segment.size) = header
     salt_start(&segment.salt, hash_function(), segment.segment_id)
@@ -91,42 +91,40 @@ cdef Segment _segment_of(str path, int fd, tuple header):
 cdef Segment open_segment(str directory, object sequence, object base_index, bint writable):
     """Raises OSError, CorruptLog, ForeignFile, NewerFormat."""
     path = segment_path(directory, sequence, base_index)
+    cdef Segment segment
     fd = os.open(path, (os.O_RDWR if writable else os.O_RDONLY) | os.O_CLOEXEC)
-    try:
-        if writable:
-            # Pages whose write failed are marked clean and stay in the cache: a lie that is not to be read.
-            os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
-        raw = os.pread(fd, SEGMENT_HEADER_SIZE, 0)
-        if len(raw) < SEGMENT_HEADER_SIZE:
-            raise CorruptLog(path, 0, "the file is shorter than a segment header")
-        if not any(raw):
-            raise CorruptLog(path, 0, "the segment header is zero")
-        if raw[1:8] != MAGIC:
-            raise ForeignFile(path, 0, "not a segment of raft-chat")
-        if raw[0] > VERSION:
-            raise NewerFormat(path, 0, f"format version {raw[0]}, this program knows {VERSION}")
-        if raw[0] != VERSION or _CHECKSUM.unpack_from(raw, 56)[0] != xxh3_64_intdigest(raw[:56]):
-            raise CorruptLog(path, 0, "the checksum of the segment header does not match")
-        header = _HEADER.unpack_from(raw)[2:]
-        segment_id, its_sequence, prev_sequence, its_base_index, _, _, size_bytes = header
-        if (its_sequence, its_base_index) != (sequence, base_index):
-            raise CorruptLog(path, 0, "the file name disagrees with the segment header")
-        if segment_id == 0 or sequence <= prev_sequence or not 1 <= base_index <= INDEX_MAX:
-            raise CorruptLog(path, 0, "the segment header makes no sense")
-        size = os.fstat(fd).st_size
-        if size_bytes != size or size % 8:
-            raise CorruptLog(path, None, f"the file has {size} bytes, its header says {size_bytes}")
-        segment = _segment_of(path, fd, header)
-    except LogError:
-        os.close(fd)
-        raise
+    file = hold(fd)
+    if writable:
+        # Pages whose write failed are marked clean and stay in the cache: a lie that is not to be read.
+        os.posix_fadvise(fd, 0, 0, os.POSIX_FADV_DONTNEED)
+    raw = os.pread(fd, SEGMENT_HEADER_SIZE, 0)
+    if len(raw) < SEGMENT_HEADER_SIZE:
+        raise CorruptLog(path, 0, "the file is shorter than a segment header")
+    if not any(raw):
+        raise CorruptLog(path, 0, "the segment header is zero")
+    if raw[1:8] != MAGIC:
+        raise ForeignFile(path, 0, "not a segment of raft-chat")
+    if raw[0] > VERSION:
+        raise NewerFormat(path, 0, f"format version {raw[0]}, this program knows {VERSION}")
+    if raw[0] != VERSION or _CHECKSUM.unpack_from(raw, 56)[0] != xxh3_64_intdigest(raw[:56]):
+        raise CorruptLog(path, 0, "the checksum of the segment header does not match")
+    header = _HEADER.unpack_from(raw)[2:]
+    segment_id, its_sequence, prev_sequence, its_base_index, _, _, size_bytes = header
+    if (its_sequence, its_base_index) != (sequence, base_index):
+        raise CorruptLog(path, 0, "the file name disagrees with the segment header")
+    if segment_id == 0 or sequence <= prev_sequence or not 1 <= base_index <= INDEX_MAX:
+        raise CorruptLog(path, 0, "the segment header makes no sense")
+    size = os.fstat(fd).st_size
+    if size_bytes != size or size % 8:
+        raise CorruptLog(path, None, f"the file has {size} bytes, its header says {size_bytes}")
+    segment = _segment_of(path, file, header)
     segment.map_file(writable)
     return segment
 
 
 cdef Segment make_segment(str path, int fd, tuple header):
     """Write the header into a reserved file and map it; the file belongs to the segment from then on."""
-    cdef Segment segment = _segment_of(path, fd, header)
+    cdef Segment segment = _segment_of(path, hold(fd), header)
     packed = _HEADER.pack(VERSION, MAGIC, *header)
     os.pwrite(fd, packed + _CHECKSUM.pack(xxh3_64_intdigest(packed)), 0)
     segment.reserved = True

@@ -9,9 +9,10 @@ Does not know Raft's rules, rooms, processes or clocks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import NamedTuple
 
+from raftchat.log_directory import Directory
 from raftchat.log_disk import Disk, File, OsDisk
 from raftchat.log_reader import KeyRun, LogReader
 from raftchat.log_records import (
@@ -41,9 +42,6 @@ from raftchat.log_segment import (
     LogError,
     NewerFormat,
     SegmentFile,
-    SegmentHeader,
-    parse_segment_name,
-    segment_path,
 )
 
 __all__ = [
@@ -121,171 +119,60 @@ class Log:
         """Open or create, as "Opening" tells. Raises CorruptLog, ForeignFile, NewerFormat, OSError."""
         if segment_size_bytes <= SEGMENT_HEADER_BYTES + RECORD_HEADER_BYTES or segment_size_bytes % 8:
             raise ValueError(f"segment size is {segment_size_bytes} bytes, must be a multiple of 8 and hold a record")
-        self._disk = disk if disk is not None else OsDisk()
-        self._directory = directory
-        self._new_segment_id = new_segment_id
-        self._segment_size_bytes = segment_size_bytes
-        self._segments: list[SegmentFile] = []
+        self._directory = Directory(
+            directory, disk if disk is not None else OsDisk(), new_segment_id, segment_size_bytes
+        )
         self._closed = False
-        self._failure: OSError | None = None
         self.generation = 0
+        """Number of tail cuts since opening: an index means the same entry only within one generation."""
         self.recovery: Recovery | None = None
         self._open(durable_hint)
 
-    # Opening
-
     def _open(self, durable_hint: int) -> None:
-        self._disk.make_directory(self._directory)
-        names = self._disk.list_directory(self._directory)
-        for name in names:
-            if name.endswith(".tmp"):
-                self._unlink(f"{self._directory}/{name}")
-        found = sorted(parse_segment_name(self._directory, name) for name in names if name.endswith(".log"))
-        files = [SegmentFile.open(self._disk, self._directory, *key, writable=key == found[-1]) for key in found]
-        # A rename of a process that died may so far be in memory only.
-        self._disk.sync_directory(self._directory)
-        if not files:
+        if not self._directory.open():
             if durable_hint:
-                raise CorruptLog(self._directory, None, f"entry {durable_hint} was committed here, but there is no log")
-            self._sequence = 0
+                reason = f"entry {durable_hint} was committed here, but there is no log"
+                raise CorruptLog(self._directory.path, None, reason)
             self._continue_after(0, 0, 0)
             return
-        self._sequence = files[-1].header.sequence
-        self._segments, dead = self._chain(files)
-        active = self._segments[-1]
+        active = self._directory.active
         tail = active.recover(durable_hint)
-        self.last_index, self.last_term, self.last_time_ms = tail.last_index, tail.last_term, tail.last_time_ms
-        self.synced_index = 0
         self.recovery = Recovery(tail.dropped_bytes > 0, active.path, tail.end, tail.dropped_bytes)
         if tail.dropped_bytes:
             self._continue_after(tail.last_index, tail.last_term, tail.last_time_ms)
-        else:
-            active.file.sync()
+            return
+        active.file.sync()
+        self._at(tail.last_index, tail.last_term, tail.last_time_ms)
         self.synced_index = self.last_index
-        for segment in dead:
-            self._unlink(segment.path)
-
-    def _chain(self, files: list[SegmentFile]) -> tuple[list[SegmentFile], list[SegmentFile]]:
-        """(live, dead) of all segments in order of sequence: the live ones are found by `prev_sequence` from the last.
-
-        Raises CorruptLog for two of one sequence, and for a segment that is neither live nor overridden.
-        """
-        by_sequence: dict[int, SegmentFile] = {}
-        for segment in files:
-            if by_sequence.setdefault(segment.header.sequence, segment) is not segment:
-                raise CorruptLog(segment.path, None, "another segment has the same sequence")
-        live = [files[-1]]
-        while (previous := by_sequence.get(live[-1].header.prev_sequence)) is not None:
-            if previous.base_index >= live[-1].base_index:
-                raise CorruptLog(live[-1].path, 0, "its base index is not above that of the segment before it")
-            live.append(previous)
-        live.reverse()
-        starts_here = live[0].header.prev_sequence == 0
-        dead, override = [], INDEX_MAX
-        for segment in reversed(files):
-            if segment in live:
-                override = segment.base_index
-            elif (starts_here and segment.header.sequence < live[0].header.sequence) or segment.base_index >= override:
-                dead.append(segment)
-            else:
-                raise CorruptLog(segment.path, None, "a segment is missing between this one and the next")
-        return live, dead
-
-    # Making and removing segments
-
-    def _spare_path(self, number: int) -> str:
-        return f"{self._directory}/spare{f'-{number}' if number else ''}.tmp"
-
-    def _spares(self, count: int) -> list[File]:
-        """All the files that are needed, or none: what a full disk may still refuse is refused here."""
-        spares: list[File] = []
-        try:
-            for number in range(count):
-                spares.append(self._disk.create(self._spare_path(number), self._segment_size_bytes))
-        except OSError:
-            for number, spare in enumerate(spares):
-                self._discard(spare, number)
-            raise
-        return spares
-
-    def _discard(self, spare: File, number: int) -> None:
-        spare.close()
-        with contextlib.suppress(OSError):
-            self._unlink(self._spare_path(number))
-
-    def _unlink(self, path: str) -> None:
-        self._disk.unlink(path)
-        self._disk.sync_directory(self._directory)
-
-    def _continue_after(
-        self, last_index: int, last_term: int, last_time_ms: int, keep: bool = True, cut: bool = False
-    ) -> None:
-        (spare,) = self._spares(1)
-        self._make_active(spare, 0, last_index, last_term, last_time_ms, keep, cut)
-
-    def _make_active(
-        self, spare: File, number: int, last_index: int, last_term: int, last_time_ms: int, keep: bool, cut: bool
-    ) -> None:
-        """Turn a spare into the active segment, which goes on after `last_index`.
-
-        What it overrides is unlinked; all that was, unless `keep`. Raises OSError; before the rename, nothing changed.
-        """
-        segment_id = self._new_segment_id()
-        if not 0 < segment_id < 2**64:
-            raise ValueError(f"segment id is {segment_id}, must be 1 to 2**64 - 1")
-        live = [segment for segment in self._segments if keep and segment.base_index <= last_index]
-        dead = self._segments[len(live) :]
-        sequence = self._sequence + 1
-        prev_sequence = live[-1].header.sequence if live else 0
-        header = SegmentHeader(
-            segment_id, sequence, prev_sequence, last_index + 1, last_term, last_time_ms, self._segment_size_bytes
-        )
-        path = segment_path(self._directory, sequence, header.base_index)
-        try:
-            spare.write(0, header.pack())
-            spare.sync()
-            if self._segments:
-                with self._no_return():
-                    self._segments[-1].file.sync()
-            self._disk.rename(self._spare_path(number), path)
-        except OSError:
-            self._discard(spare, number)
-            raise
-        with self._no_return():
-            self._disk.sync_directory(self._directory)
-        self._sequence = sequence
-        self._segments = [*live, SegmentFile(path, header, spare, reserved=True)]
-        self.last_index, self.last_term, self.last_time_ms = last_index, last_term, last_time_ms
-        self.synced_index = last_index
-        self.generation += cut
-        for segment in dead:
-            self._unlink(segment.path)
-
-    @contextlib.contextmanager
-    def _no_return(self) -> Iterator[None]:
-        """What fails in here leaves it open what is on disk: the log refuses to be written to from then on."""
-        try:
-            yield
-        except OSError as error:
-            self._failure = error
-            raise
+        self._directory.unlink_dead()
 
     # State
 
     @property
     def first_index(self) -> int:
         """Lowest index kept; `last_index + 1` when empty."""
-        return self._segments[0].base_index
+        return self._directory.live[0].base_index
 
     @property
     def active_sequence(self) -> int:
-        return self._segments[-1].header.sequence
+        return self._directory.active.header.sequence
+
+    def _at(self, last_index: int, last_term: int, last_time_ms: int) -> None:
+        self.last_index, self.last_term, self.last_time_ms = last_index, last_term, last_time_ms
+
+    def _continue_after(self, last_index: int, term: int, time_ms: int, keep: bool = True, cut: bool = False) -> None:
+        """Go on after `last_index` in a new segment. What is overridden is unlinked; all that was, unless `keep`."""
+        self._directory.continue_after(last_index, term, time_ms, self._directory.spares(1), keep=keep)
+        self._at(last_index, term, time_ms)
+        self.synced_index = last_index
+        self.generation += cut
+        self._directory.unlink_dead()
 
     def _require_usable(self) -> None:
-        if self._closed:
-            raise ValueError("the log is closed")
-        if self._failure is not None:
-            raise OSError(self._failure.errno, "the log cannot go on after a failed sync") from self._failure
+        self._require_open()
+        failure = self._directory.failure
+        if failure is not None:
+            raise OSError(failure.errno, "the log cannot go on after a failed sync") from failure
 
     def _require_open(self) -> None:
         if self._closed:
@@ -295,17 +182,12 @@ class Log:
         """The segment an entry lies in. Raises IndexError."""
         if not self.first_index <= index <= self.last_index:
             raise IndexError(f"entry {index} is not in the log ({self.first_index} to {self.last_index})")
-        return next(segment for segment in reversed(self._segments) if segment.base_index <= index)
-
-    def _ranges(self) -> Iterator[tuple[SegmentFile, int]]:
-        """Each live segment and the last entry that counts in it."""
-        for at, segment in enumerate(self._segments):
-            following = self._segments[at + 1].base_index if at + 1 < len(self._segments) else self.last_index + 1
-            yield segment, following - 1
+        return self._directory.holder(index)
 
     def segments(self) -> list[Segment]:
         self._require_open()
-        return [Segment(s.header.sequence, s.base_index, s.header.segment_id, s.path) for s in self._segments]
+        live = self._directory.live
+        return [Segment(s.header.sequence, s.base_index, s.header.segment_id, s.path) for s in live]
 
     # Appending
 
@@ -328,7 +210,7 @@ class Log:
         first_index = self.last_index + 1
 
         def stamped(part: Buffer, index: int) -> bytes:
-            return stamp(part, self._segments[-1].header.segment_id, self.synced_index, index, term, time_ms)
+            return stamp(part, self._directory.active.header.segment_id, self.synced_index, index, term, time_ms)
 
         self._write(parts, stamped, [(term, time_ms)] * len(parts))
         return first_index, self.last_index
@@ -351,7 +233,7 @@ class Log:
             times.append((header.term, header.time_ms))
 
         def moved(part: Buffer, index: int) -> bytes:
-            return move(part, batch.segment_id, self._segments[-1].header.segment_id, self.synced_index)
+            return move(part, batch.segment_id, self._directory.active.header.segment_id, self.synced_index)
 
         self._write(parts, moved, times[1:])
 
@@ -362,37 +244,32 @@ class Log:
         if self.last_index + len(parts) > INDEX_MAX:
             raise OverflowError("no index is left")
         rooms = self._place([len(part) for part in parts])
-        active = self._segments[-1]
-        if not active.reserved:
-            active.file.reserve()
-            active.reserved = True
-        spares = self._spares(len(rooms) - 1)
-        at = rooms[0]
-        if at:
-            self._write_here(parts[:at], finish, times[at - 1])
-        for number, (spare, count) in enumerate(zip(spares, rooms[1:], strict=True)):
-            # Once some of these records are in the log, there is no going back.
-            with self._no_return() if at else contextlib.nullcontext():
-                try:
-                    self._make_active(spare, number, self.last_index, self.last_term, self.last_time_ms, True, False)
-                except OSError:
-                    for left in range(number + 1, len(spares)):
-                        self._discard(spares[left], left)
-                    raise
-            self._write_here(parts[at : at + count], finish, times[at + count - 1])
+        self._directory.reserve_active()
+        spares = self._directory.spares(len(rooms) - 1)
+        at = 0
+        for number, count in enumerate(rooms):
+            if number > 0:
+                # Once some of these records are in the log, there is no going back.
+                with self._directory.no_return() if at else contextlib.nullcontext():
+                    self._directory.continue_after(
+                        self.last_index, self.last_term, self.last_time_ms, spares, number - 1
+                    )
+                self.synced_index = self.last_index
+                self._directory.unlink_dead()
+            if count:
+                self._write_here(parts[at : at + count], finish, times[at + count - 1])
             at += count
 
     def _write_here(
         self, parts: list[memoryview], finish: Callable[[Buffer, int], bytes], last: tuple[int, int]
     ) -> None:
-        active = self._segments[-1]
+        active = self._directory.active
         data = [finish(part, index) for index, part in enumerate(parts, self.last_index + 1)]
-        with self._no_return():
+        with self._directory.no_return():
             active.file.write(active.end, b"".join(data))
         for record in data:
             active.offsets.append(active.end + len(record))
-        self.last_index += len(parts)
-        self.last_term, self.last_time_ms = last
+        self._at(self.last_index + len(parts), *last)
 
     def _place(self, sizes: list[int]) -> list[int]:
         """How many of these records go into the active segment, and into each new one after it.
@@ -400,8 +277,9 @@ class Log:
         Records that fit into one segment are not divided, so that a single roll comes before all of them. Only what
         is larger than a segment is cut, and then every file is set aside beforehand.
         """
-        active = self._segments[-1]
-        room, capacity = active.header.size_bytes - active.end, self._segment_size_bytes - SEGMENT_HEADER_BYTES
+        active = self._directory.active
+        room = active.header.size_bytes - active.end
+        capacity = self._directory.segment_size_bytes - SEGMENT_HEADER_BYTES
         if sum(sizes) <= room:
             return [len(sizes)]
         rooms, left = [0], 0
@@ -422,7 +300,7 @@ class Log:
     def begin_sync(self) -> SyncPoint:
         """Older segments were synced when they were left, so the active one is all there is to flush."""
         self._require_usable()
-        file = self._segments[-1].file if self.last_index > self.synced_index else None
+        file = self._directory.active.file if self.last_index > self.synced_index else None
         return SyncPoint(self.last_index, self.generation, file)
 
     def end_sync(self, point: SyncPoint) -> None:
@@ -442,7 +320,7 @@ class Log:
         if index == 0:
             return 0
         if index == self.first_index - 1:
-            return self._segments[0].header.prev_term
+            return self._directory.live[0].header.prev_term
         return self._holder(index).record(index)[1].term
 
     def slice(self, first_index: int, max_bytes: int) -> Batch | None:
@@ -451,7 +329,7 @@ class Log:
         if first_index > self.last_index:
             return None
         segment = self._holder(first_index)
-        last_index = next(last for candidate, last in self._ranges() if candidate is segment)
+        last_index = next(last for candidate, last in self._directory.ranges(self.last_index) if candidate is segment)
         parts: list[bytes] = []
         size, term, membership = 0, 0, None
         for index in range(first_index, last_index + 1):
@@ -485,7 +363,7 @@ class Log:
         """All entries of one kind (walks every header: for opening, and kinds that are rare)."""
         self._require_open()
         found = []
-        for segment, last_index in self._ranges():
+        for segment, last_index in self._directory.ranges(self.last_index):
             segment.walk(last_index)
             for index in range(segment.base_index, last_index + 1):
                 if segment.file.read(segment.offsets[index - segment.base_index] + 20, 1)[0] == kind:
@@ -509,15 +387,13 @@ class Log:
             header = self._holder(last_index).record(last_index)[1]
             self._continue_after(last_index, header.term, header.time_ms, cut=True)
         else:
-            start = self._segments[0].header
+            start = self._directory.live[0].header
             self._continue_after(last_index, start.prev_term, start.prev_time_ms, cut=True)
 
     def drop_prefix(self, first_index: int) -> None:
         """Unlink sealed segments that hold nothing from `first_index` on."""
         self._require_usable()
-        while len(self._segments) > 1 and self._segments[1].base_index <= first_index:
-            self._unlink(self._segments[0].path)
-            del self._segments[0]
+        self._directory.drop_prefix(first_index)
 
     def reset(self, last_index: int, last_term: int, last_time_ms: int) -> None:
         """Forget everything and continue after `last_index` (an installed snapshot)."""
@@ -531,16 +407,7 @@ class Log:
     def verify(self, on_progress: Callable[[int, int], None] | None = None) -> tuple[int, list[LogError]]:
         """Read everything: records found good, and each fault. `on_progress(bytes done, bytes in all)`."""
         self._require_open()
-        good, done, faults = 0, 0, list[LogError]()
-        total = sum(segment.header.size_bytes for segment in self._segments)
-        for segment, last_index in self._ranges():
-            found, bad = segment.verify(last_index)
-            good += found
-            faults += bad
-            done += segment.header.size_bytes
-            if on_progress is not None:
-                on_progress(done, total)
-        return good, faults
+        return self._directory.verify(self.last_index, on_progress)
 
     def close(self) -> None:
         """Batches that were handed out stay readable. Nothing is synced."""
