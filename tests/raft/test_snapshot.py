@@ -1,0 +1,156 @@
+"""InstallSnapshot, as far as it is the core's (chapter 5, figure 5.3). Row 20 of the bug classes."""
+
+from __future__ import annotations
+
+import pytest
+
+from raftchat.raft import HardState, Persist
+from raftchat.raft.messages import AppendEntries, AppendReply, InstallSnapshot, SnapshotInstalled
+from tests.raft.memory_log import log_of
+from tests.raft.support import Cluster, Node, members
+
+THREE = members([1, 2, 3])
+FOUR = members([1, 2, 3, 4])
+
+
+def snapshot(index: int, term: int, leader_term: int = 5, round_: int = 1) -> InstallSnapshot:
+    return InstallSnapshot(2, leader_term, index, term, 0, FOUR.encode(), round_)
+
+
+def installed(index: int, term: int) -> SnapshotInstalled:
+    return SnapshotInstalled(index, term, 0, FOUR.encode())
+
+
+def follower(*terms: int, commit: int = 0) -> Cluster:
+    cluster = Cluster(Node(1, THREE, log_of(*terms), HardState(5, 0, commit)))
+    cluster.settle()
+    return cluster
+
+
+def test_a_needed_snapshot_is_asked_for_until_it_is_there() -> None:
+    """5: heartbeats are answered meanwhile, with no more than what is there."""
+    cluster = follower(1, 1)
+    assert cluster.step(1, snapshot(9, 4)) == [(2, AppendReply(1, 5, True, 0, 1))]
+    assert cluster[1].snapshot == snapshot(9, 4)
+    assert cluster.step(1, snapshot(9, 4, round_=2)) == [(2, AppendReply(1, 5, True, 0, 2))]
+    assert cluster[1].raft.ready().snapshot == snapshot(9, 4, round_=2)
+    assert cluster.step(1, installed(9, 4)) == [(2, AppendReply(1, 5, True, 9, 2))]
+    assert cluster[1].raft.ready().snapshot is None
+    assert (cluster[1].raft.commit_index, cluster[1].raft.membership) == (9, FOUR)
+    assert cluster[1].log.last_term == 4
+
+
+@pytest.mark.parametrize("own", [[], [1], [1, 1, 1, 1], [1, 3, 3, 3, 3, 3], [1, 1, 2]])
+def test_a_conflicting_suffix_does_not_survive(own: list[int]) -> None:
+    """Figure 5.3, step 7 (row 20)."""
+    cluster = follower(*own)
+    cluster.step(1, snapshot(3, 4))
+    cluster.step(1, installed(3, 4))
+    assert (cluster[1].log.first_index, cluster[1].log.last_index, cluster[1].log.last_term) == (4, 3, 4)
+    assert cluster[1].log.generation == 1
+    assert cluster[1].raft.status().durable_index == 3
+    batch = log_of(4, 4, 4, 5, 5).slice(4, 100)
+    assert cluster.step(1, AppendEntries(2, 5, 3, 4, 5, 1, batch))[-1] == (2, AppendReply(1, 5, True, 5, 1))
+    assert cluster[1].raft.commit_index == 5
+
+
+def test_a_log_that_goes_on_behind_the_snapshot_is_kept() -> None:
+    """Figure 5.3, step 6: the same entry at its end, so all before it is committed and what follows may be right."""
+    cluster = follower(1, 1, 4, 4, 4)
+    assert cluster.step(1, snapshot(3, 4)) == [(2, AppendReply(1, 5, True, 3, 1))]
+    assert cluster[1].snapshot is None
+    assert (cluster[1].log.last_index, cluster[1].raft.commit_index) == (5, 3)
+    assert cluster[1].log.generation == 0
+
+
+def test_what_is_committed_already_is_not_installed() -> None:
+    """5: an old or repeated snapshot must not take the node back."""
+    cluster = follower(1, 1, 1, 1, commit=4)
+    for m in (snapshot(2, 1), installed(2, 1), installed(4, 1)):
+        cluster.step(1, m)
+    assert cluster[1].snapshot is None
+    assert (cluster[1].log.last_index, cluster[1].raft.commit_index, cluster[1].log.generation) == (4, 4, 0)
+
+
+def test_a_snapshot_of_a_former_leader_is_refused_and_no_longer_fetched() -> None:
+    """Figure 5.3, step 1."""
+    cluster = follower(1)
+    cluster.step(1, snapshot(9, 4))
+    cluster.step(1, AppendEntries(3, 6, 1, 1, 0))
+    assert cluster[1].snapshot is None
+    assert cluster.step(1, snapshot(9, 4)) == [(2, AppendReply(1, 6, False, 1, 1))]
+    cluster.step(1, installed(9, 4))
+    assert cluster[1].raft.commit_index == 9, "one that was fetched all the same is committed state, whoever leads"
+
+
+def test_the_reset_is_durable_before_anything_is_acknowledged() -> None:
+    """3.8: a sync begun before the reset vouches for nothing."""
+    cluster = follower(1)
+    cluster.held = {1}
+    cluster.step(1, AppendEntries(2, 5, 1, 1, 0, 0, log_of(1, 5, 5).slice(2, 100)))
+    begun = cluster[1].persist
+    assert begun == Persist(None, 3, 0)
+    cluster[1].raft.step(installed(9, 4))
+    cluster[1].raft.step(cluster[1].write(begun))
+    assert cluster[1].raft.status().durable_index == 9
+
+
+def led_with_short_log(offer: bool = True) -> Cluster:
+    """Node 1 leads and has dropped the first ten entries; node 3 is empty."""
+    cluster = Cluster(Node(1, THREE, log_of(*[1] * 20)), Node(2, THREE, log_of(*[1] * 20)), Node(3, THREE))
+    cluster.crash(3)
+    cluster.settle()
+    cluster.elect(1)
+    cluster[1].log.drop_prefix(11)
+    if offer:
+        cluster[1].raft.snapshot_available(15, 1, 0, THREE.encode())
+    cluster.restart(3)
+    return cluster
+
+
+def test_a_follower_that_needs_what_the_log_no_longer_holds_gets_a_snapshot() -> None:
+    """5: and from there on the log."""
+    cluster = led_with_short_log()
+    for _ in range(3):
+        cluster.beat(1)
+    assert cluster[1].raft.status().followers[3].state == "snapshot"
+    wanted = cluster[3].snapshot
+    assert wanted is not None
+    assert (wanted.sender, wanted.last_index, wanted.last_term) == (1, 15, 1)
+    cluster.post(1, "a")
+    cluster.settle()
+    assert cluster[3].log.last_index == 0, "nothing is sent meanwhile"
+    for _ in range(20):
+        cluster.beat(1)
+    assert cluster[1].raft.term == 2, "and nobody thinks anybody dead"
+    cluster[3].raft.step(SnapshotInstalled(15, 1, 0, THREE.encode()))
+    cluster.settle()
+    assert cluster[1].raft.status().followers[3].state == "replicate"
+    assert cluster[3].log.last_index == cluster[1].log.last_index == 22
+    assert cluster[3].raft.commit_index == 22
+
+
+def test_without_a_snapshot_the_follower_waits_and_the_others_go_on() -> None:
+    """5: it is kept alive; its refusals lead nowhere."""
+    cluster = led_with_short_log(offer=False)
+    for _ in range(30):
+        cluster.beat(1)
+    assert cluster[1].raft.status().followers[3].state == "probe"
+    cluster.post(1, "a")
+    cluster.settle()
+    assert cluster[1].raft.commit_index == 22
+    assert cluster[1].raft.term == 2
+    cluster[1].raft.snapshot_available(15, 1, 0, THREE.encode())
+    cluster.beat(1)
+    assert cluster[3].snapshot is not None
+
+
+def test_reads_are_confirmed_by_followers_that_wait_for_state() -> None:
+    """6.4: they follow, that is what counts."""
+    cluster = led_with_short_log()
+    for _ in range(3):
+        cluster.beat(1)
+    cluster.crash(2)
+    cluster[1].raft.read_index(1)
+    cluster.settle()
+    assert [r.index for r in cluster[1].reads] == [21]
