@@ -83,9 +83,9 @@ cdef class Log:
             self._continue_after(0, 0, 0, True, False)
             return
         active = self.directory.active
-        last_index, last_term, last_time_ms, end, dropped_bytes = active.recover(durable_hint)
-        self.recovery = Recovery(dropped_bytes > 0, active.path, end, dropped_bytes)
-        if dropped_bytes:
+        last_index, last_term, last_time_ms, end, torn, dropped_bytes = active.recover(durable_hint)
+        self.recovery = Recovery(torn, active.path, end, dropped_bytes)
+        if torn:
             self._continue_after(last_index, last_term, last_time_ms, True, False)
             return
         os.fdatasync(active.file.fd)

@@ -22,7 +22,8 @@ cdef class Segment:
     cdef readonly uint64_t base_index
     cdef readonly uint64_t prev_term
     cdef readonly uint64_t prev_time_ms
-    cdef size_t size                    # of the file
+    cdef size_t size                    # of the file, in bytes
+    cdef bint short                     # it was larger once
     cdef Descriptor file                # None: never to be written again
     cdef bint reserved                  # all blocks of the file are known to be set aside
     cdef object view                    # read-only memoryview of the mapping; slices of it keep the mapping alive

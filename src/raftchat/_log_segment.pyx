@@ -12,7 +12,7 @@ cdef extern from "unistd.h":
     int close(int fd)
 
 from raftchat._log_record cimport (
-    BODY_CUT, FINE, HEADER_BYTES, INDEX_MAX, Fault, hash_function, reason_of, record_fault, record_size, salt_start
+    FINE, HEADER_BYTES, HEADER_CUT, INDEX_MAX, Fault, hash_function, reason_of, record_fault, record_size, salt_start
 )
 
 import mmap
@@ -115,9 +115,11 @@ cdef Segment open_segment(str directory, object sequence, object base_index, bin
     if segment_id == 0 or sequence <= prev_sequence or not 1 <= base_index <= INDEX_MAX:
         raise CorruptLog(path, 0, "the segment header makes no sense")
     size = os.fstat(fd).st_size
-    if size_bytes != size or size % 8:
+    if size_bytes < size or size_bytes % 8:
         raise CorruptLog(path, None, f"the file has {size} bytes, its header says {size_bytes}")
     segment = _segment_of(path, file, header)
+    segment.short = size < size_bytes
+    segment.size = size
     segment.map_file(writable)
     return segment
 
@@ -301,7 +303,8 @@ cdef class Segment:
     cdef tuple recover(self, uint64_t durable_hint):
         """Check every record of the active segment and find where they end. Raises CorruptLog.
 
-        (last index, its term, its time, offset of the end, bytes of a torn tail up to its last that is not zero)
+        (last index, its term, its time, offset of the end, torn, bytes from there up to the last that is not zero).
+        Torn: it cannot be appended to, as there is something behind its end, or the file is shorter than it was.
         """
         cdef uint64_t term = self.prev_term, time_ms = self.prev_time_ms
         cdef const Record *record
@@ -319,18 +322,18 @@ cdef class Segment:
                 self.note(self.walked, self.end)
                 self.walked += 1
                 self.end += record_size(record)
-            if fault == FINE:
+            if fault == FINE and not self.short:
                 used = self.end
             else:
                 while used > self.end and self.data[used - 1] == 0:
                     used -= 1
         if used > self.end and (self.walked <= durable_hint or self._was_durable(self.end, self.walked)):
-            raise CorruptLog(self.path, self.end, reason_of(fault))
+            raise CorruptLog(self.path, self.end, reason_of(HEADER_CUT if fault == FINE else fault))
         if self.walked <= durable_hint:
             raise CorruptLog(
                 self.path, self.end, f"entry {durable_hint} was committed here, but the log ends before it"
             )
-        return self.walked - 1, term, time_ms, self.end, used - self.end
+        return self.walked - 1, term, time_ms, self.end, used > self.end or self.short, used - self.end
 
     cdef bint _was_durable(self, size_t offset, uint64_t index) noexcept:
         """Whether a later valid record says that this entry was durable when it was written."""

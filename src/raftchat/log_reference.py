@@ -137,8 +137,8 @@ class Log:
             return
         active = self._directory.active
         tail = active.recover(durable_hint)
-        self.recovery = Recovery(tail.dropped_bytes > 0, active.path, tail.end, tail.dropped_bytes)
-        if tail.dropped_bytes:
+        self.recovery = Recovery(tail.torn, active.path, tail.end, tail.dropped_bytes)
+        if tail.torn:
             self._continue_after(tail.last_index, tail.last_term, tail.last_time_ms)
             return
         active.file.sync()

@@ -73,8 +73,10 @@ class Tail(NamedTuple):
     last_time_ms: int
     end: int
     """Offset."""
+    torn: bool
+    """The segment cannot be appended to: there is something behind its end, or the file is shorter than it was."""
     dropped_bytes: int
-    """Of a torn tail, up to its last byte that is not zero. 0: a clean end."""
+    """From the end up to the last byte that is not zero."""
 
 
 def segment_path(directory: str, sequence: int, base_index: int) -> str:
@@ -124,7 +126,7 @@ class SegmentFile:
             raise CorruptLog(path, 0, "the file name disagrees with the segment header")
         if header.segment_id == 0 or sequence <= header.prev_sequence or not 1 <= base_index <= INDEX_MAX:
             raise CorruptLog(path, 0, "the segment header makes no sense")
-        if header.size_bytes != file.size or file.size % 8:
+        if header.size_bytes < file.size or header.size_bytes % 8:
             raise CorruptLog(path, None, f"the file has {file.size} bytes, its header says {header.size_bytes}")
         return cls(path, header, file, reserved=False)
 
@@ -205,29 +207,29 @@ class SegmentFile:
         offset, index = SEGMENT_HEADER_BYTES, self.base_index
         term, time_ms = self.header.prev_term, self.header.prev_time_ms
         self.offsets = [offset]
+        reason = ""
         while offset + RECORD_HEADER_BYTES <= len(data):
             try:
                 header = check_record(data, offset, self.header.segment_id, index, term, time_ms)
             except BadRecord as error:
-                used = len(data[offset:].rstrip(b"\0"))
-                if used:
-                    self._require_torn(data, offset, index, str(error), durable_hint)
+                reason = str(error)
                 break
             index, term, time_ms = header.index + 1, header.term, header.time_ms
             offset += header.size
             self.offsets.append(offset)
-        else:
-            used = 0
+        short = len(data) < self.header.size_bytes
+        used = len(data[offset:].rstrip(b"\0")) if reason or short else 0
+        if used and (index <= durable_hint or self._was_durable(data, offset, index)):
+            raise CorruptLog(self.path, offset, reason or "the header is cut off")
         if index <= durable_hint:
             raise CorruptLog(self.path, offset, f"entry {durable_hint} was committed here, but the log ends before it")
-        return Tail(index - 1, term, time_ms, offset, used)
+        return Tail(index - 1, term, time_ms, offset, used > 0 or short, used)
 
-    def _require_torn(self, data: bytes, offset: int, index: int, reason: str, durable_hint: int) -> None:
-        """Raises CorruptLog if the bad record had been durable once (step 4 of "Opening")."""
-        if index <= durable_hint:
-            raise CorruptLog(self.path, offset, reason)
-        after, last = offset, index + len(data) // RECORD_HEADER_BYTES
-        while (found := self.next_valid(data, after, index, last)) is not None:
-            after, header = found
+    def _was_durable(self, data: bytes, offset: int, index: int) -> bool:
+        """Whether a later valid record says that this entry was durable when it was written."""
+        last = index + len(data) // RECORD_HEADER_BYTES
+        while (found := self.next_valid(data, offset, index, last)) is not None:
+            offset, header = found
             if header.synced >= index:
-                raise CorruptLog(self.path, offset, reason)
+                return True
+        return False
