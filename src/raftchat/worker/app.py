@@ -19,7 +19,7 @@ from starlette.types import Receive, Scope, Send
 from raftchat.worker import health, openapi, raft, rooms, static
 from raftchat.worker.messages import GetMessages
 from raftchat.worker.post import ClientGone, PostMessage
-from raftchat.worker.problems import Problem
+from raftchat.worker.problems import Problem, internal_error
 from raftchat.worker.respond import Headers, reject_socket, respond_problem
 from raftchat.worker.security import API_HEADERS
 from raftchat.worker.services import Services
@@ -91,7 +91,7 @@ class App:
             pass
         except Exception:
             log.exception("A request failed", extra={"method": method, "path": scope["path"]})
-            await self._answer(send, _internal_error())
+            await self._answer(send, internal_error())
 
     async def _answer(self, send: Send, problem: Problem) -> None:
         if problem.status < 500:
@@ -118,11 +118,7 @@ class App:
         return await self._on_problem(request, problem)
 
     async def _on_fault(self, request: Request, error: Exception) -> Response:
-        return await self._on_problem(request, _internal_error())
-
-
-def _internal_error() -> Problem:
-    return Problem("internal_error", "This is a fault of the server; its log tells more.")
+        return await self._on_problem(request, internal_error())
 
 
 async def _upgrade_required(request: Request) -> Response:

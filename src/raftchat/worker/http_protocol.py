@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from raftchat.config import Config
+from raftchat.worker.post_cycle import PostCycle
 from raftchat.worker.problems import Problem
 from raftchat.worker.security import API_HEADERS
 
@@ -22,7 +24,10 @@ log = logging.getLogger(__name__)
 
 class HttpProtocol(HttpToolsProtocol):
     limits: ClassVar[Config]
+    short_cut: ClassVar[Callable[[HttpProtocol], PostCycle | None]]
+    """Makes the cycle of a request that need not go through ASGI; None for all others."""
     parser: Any
+    cycle: Any
 
     def __init__(self, *arguments: Any, **keywords: Any) -> None:
         super().__init__(*arguments, **keywords)
@@ -31,6 +36,8 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = False
         self._head_bytes = 0
         self._discarded_bytes = 0
+        self._default_headers: list[tuple[bytes, bytes]] | None = None
+        self._default_lines = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
@@ -65,11 +72,31 @@ class HttpProtocol(HttpToolsProtocol):
         self._in_head = True
         self._head_bytes = 0
         self._discarded_bytes = 0
-        super().on_message_begin()
+        self.url = b""
+        self.headers = []
+        self.expect_100_continue = False
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        if (self.cycle is None or self.cycle.response_complete) and not self.parser.should_upgrade():
+            cycle = type(self).short_cut(self)
+            if cycle is not None:
+                self.cycle = cycle
+                return
+        # The scope is made only here, by the class that knows what belongs into it.
+        url, headers, expects = self.url, self.headers, self.expect_100_continue
+        super().on_message_begin()
+        self.url, self.expect_100_continue = url, expects
+        self.headers += headers
         super().on_headers_complete()
+
+    @property
+    def default_lines(self) -> bytes:
+        """The headers of every response, Date for one."""
+        if self._default_headers is not self.server_state.default_headers:
+            self._default_headers = self.server_state.default_headers
+            self._default_lines = b"".join(b"%b: %b\r\n" % header for header in self._default_headers)
+        return self._default_lines
 
     def on_body(self, body: bytes) -> None:
         if self.cycle is not None and self.cycle.response_complete:
@@ -82,6 +109,8 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._arriving_since_s = None
         super().on_message_complete()
+        if type(self.cycle) is PostCycle and not self.cycle.response_complete:
+            self.cycle.run()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]
         if self._arriving_since_s is not None and (self._in_head or self._awaits_body()):

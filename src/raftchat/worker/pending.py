@@ -21,7 +21,7 @@ class Posted(NamedTuple):
     """Committed."""
 
     id: int
-    posted_at: str
+    posted_at: bytes
     """RFC 3339, UTC, milliseconds."""
 
 
@@ -51,9 +51,9 @@ _REFUSED = {
 }
 
 
-def rfc3339(time_ms: int) -> str:
+def rfc3339(time_ms: int) -> bytes:
     seconds, ms = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z"
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z".encode()
 
 
 class _Batch:
@@ -65,7 +65,7 @@ class _Batch:
         self.deadline_ms = deadline_ms
         self.first_index = 0
         self.term = 0
-        self.posted_at = ""
+        self.posted_at = b""
 
 
 class PendingPosts:

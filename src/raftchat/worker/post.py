@@ -18,7 +18,34 @@ from raftchat.worker.respond import Headers
 from raftchat.worker.security import API_HEADERS
 from raftchat.worker.services import Services
 
-_CREATED: Headers = [(b"content-type", b"application/json"), *API_HEADERS]
+CREATED: Headers = [(b"content-type", b"application/json"), *API_HEADERS]
+
+
+def record_of_post(services: Services, segment: bytes, body: bytes) -> bytes:
+    """The unstamped record of a request: `segment` is the raw path segment that names the room. Raises Problem."""
+    key = services.room_of_segment(segment)
+    try:
+        value = post_value(orjson.loads(body), services.config)
+    except orjson.JSONDecodeError as error:
+        raise Problem("invalid_json", f"The body is not JSON: {error}.") from None
+    except Refused as refused:
+        raise refused_body(refused) from None
+    return services.pack(KIND_POST, key, value)
+
+
+def created(segment: bytes, posted: Posted) -> tuple[bytes, bytes]:
+    """The body of a 201, and its Location."""
+    answer = b'{"ID":%d,"PostedAt":"%b"}' % (posted.id, posted.posted_at)
+    return answer, b"/rooms/%b?around=%d&limit=1" % (segment, posted.id)
+
+
+def failed(services: Services, failure: Failure) -> Problem:
+    """Counts it."""
+    if failure is Failure.UNKNOWN:
+        services.counters.posts_unknown += 1
+    else:
+        services.counters.posts_failed += 1
+    return failed_post(failure)
 
 
 class ClientGone(Exception):
@@ -44,40 +71,27 @@ class PostMessage:
                     "Idempotency-Key is not supported yet, and to ignore it could post a message twice. "
                     "The message was not posted.",
                 )
-        key = services.room_of_segment(segment)
-        body = await self._read(receive, content_length, scope)
-        try:
-            value = post_value(orjson.loads(body), services.config)
-        except orjson.JSONDecodeError as error:
-            raise Problem("invalid_json", f"The body is not JSON: {error}.") from None
-        except Refused as refused:
-            raise refused_body(refused) from None
-
+        record = record_of_post(services, segment, await self._read(receive, content_length, scope))
         decided: asyncio.Future[Outcome] = self._loop.create_future()
 
         def resolve(outcome: Outcome) -> None:
             if not decided.done():
                 decided.set_result(outcome)
 
-        services.link.propose(services.pack(KIND_POST, key, value), resolve)
+        services.link.propose(record, resolve)
         outcome = await decided
-        if type(outcome) is not Posted:
-            assert isinstance(outcome, Failure)
-            if outcome is Failure.UNKNOWN:
-                services.counters.posts_unknown += 1
-            else:
-                services.counters.posts_failed += 1
-            raise failed_post(outcome)
+        if isinstance(outcome, Failure):
+            raise failed(services, outcome)
         services.counters.observe_post(services.clock_s() - began_s)
-        answer = b'{"ID":%d,"PostedAt":"%b"}' % (outcome.id, outcome.posted_at.encode())
+        answer, location = created(segment, outcome)
         await send(
             {
                 "type": "http.response.start",
                 "status": 201,
                 "headers": [
-                    *_CREATED,
+                    *CREATED,
                     (b"content-length", b"%d" % len(answer)),
-                    (b"location", b"/rooms/%b?around=%d&limit=1" % (segment, outcome.id)),
+                    (b"location", location),
                     (b"x-raft-index", b"%d" % services.replica.applied_index),
                 ],
             }

@@ -120,3 +120,7 @@ def failed_post(failure: Failure) -> Problem:
 
 def no_leader() -> Problem:
     return failed_post(Failure.NO_LEADER)
+
+
+def internal_error() -> Problem:
+    return Problem("internal_error", "This is a fault of the server; its log tells more.")

@@ -77,5 +77,5 @@ def _details(room: Room) -> dict[str, str | int]:
         "Bytes": room.bytes,
         "FirstID": room.first_id,
         "LastID": room.last_id,
-        "LastPostedAt": rfc3339(room.last_time_ms),
+        "LastPostedAt": rfc3339(room.last_time_ms).decode(),
     }

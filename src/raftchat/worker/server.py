@@ -26,6 +26,7 @@ from raftchat.worker.http_protocol import HttpProtocol
 from raftchat.worker.hub import Hub
 from raftchat.worker.link import RaftLink
 from raftchat.worker.pending import PendingPosts
+from raftchat.worker.post_cycle import PostCycle, post_cycles
 from raftchat.worker.query import segment_decoder
 from raftchat.worker.replica import Reader, Replica
 from raftchat.worker.services import Services
@@ -111,7 +112,7 @@ class WorkerServer:
             room_of_segment=segment_decoder(config),
             clock_s=clock_s,
         )
-        self._server = _Server(self._uvicorn(App(services, web)), self._announce)
+        self._server = _Server(self._uvicorn(App(services, web), post_cycles(services)), self._announce)
         self._stopping = False
 
     async def serve(self, http: list[socket.socket], ipc: socket.socket) -> None:
@@ -131,11 +132,11 @@ class WorkerServer:
         """What SIGTERM does."""
         self._server.stop()
 
-    def _uvicorn(self, app: App) -> uvicorn.Config:
+    def _uvicorn(self, app: App, short_cut: Callable[[HttpProtocol], PostCycle | None]) -> uvicorn.Config:
         config = self._config
         return uvicorn.Config(
             app,
-            http=type("HttpProtocol", (HttpProtocol,), {"limits": config}),
+            http=type("HttpProtocol", (HttpProtocol,), {"limits": config, "short_cut": staticmethod(short_cut)}),
             ws=type("SocketProtocol", (SocketProtocol,), {"limits": config}),
             ws_max_size=config.socket_frame_max_bytes,
             ws_ping_interval=config.socket_ping_interval_ms / 1000,
