@@ -56,6 +56,7 @@ class Outgoing(asyncio.Protocol):
         return False
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._transport = None
         if not self.welcomed.done():
             try:
                 self._dialled.feed(b"")
@@ -67,14 +68,14 @@ class Outgoing(asyncio.Protocol):
             self.lost.set_result(None)
 
     def write(self, buffers: list[Buffer]) -> None:
-        assert self._transport is not None
-        self._transport.writelines(buffers)
+        """Into the void once the connection is gone: whoever waits for `lost` may not have run yet."""
+        if self._transport is not None:
+            self._transport.writelines(buffers)
 
     @property
     def waiting_bytes(self) -> int:
         """Written and not yet taken by the operating system."""
-        assert self._transport is not None
-        return self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size() if self._transport is not None else 0
 
     def abort(self) -> None:
         if self._transport is not None:
