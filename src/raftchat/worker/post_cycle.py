@@ -1,7 +1,7 @@
 """A post below ASGI: what the HTTP protocol does with most requests of `POST /rooms/{room}` instead of starting a task.
 
 A `PostCycle` takes the place of uvicorn's `RequestResponseCycle` for one request: the protocol collects the body into
-it and looks at the same attributes, so that pipelining, keep-alive, deadlines and shutdown need not know the difference.
+it and looks at the same attributes, so pipelining, keep-alive, deadlines and shutdown need not know the difference.
 What is unusual (chunked or oversize bodies, `Expect`, `Upgrade`, a query, a pipelined successor) goes the long way.
 
 Knows bytes of HTTP/1.1. Does not know how a post is encoded or committed (`post.py`, `link`).
