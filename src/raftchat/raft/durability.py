@@ -42,13 +42,15 @@ def to_persist(s: State) -> Persist | None:
 def acknowledge(s: State) -> None:
     """A follower's success reply, at most one a turn, since `match_index` covers all before it (10.2.1).
 
-    Nothing new to say, nothing sent: an AppendEntries that only told the commit index needs no answer.
+    Nothing new to say, nothing sent: an AppendEntries that only told the commit index needs no answer. The first one
+    that fits is answered when all of it is durable, as the leader will send on from what the answer says.
     """
     f = s.following
     if not f.fits or not s.leader or not s.hard_is_durable:
         return
     match_index = s.match_index
-    if f.round > f.acked_round or match_index > f.acked_index:
+    is_progress = match_index > f.acked_index and (f.acked_index >= 0 or match_index == f.verified_index)
+    if is_progress or f.round > f.acked_round:
         f.acked_round = f.round
         f.acked_index = match_index
         s.send(s.leader, AppendReply(s.id, s.term, True, match_index, f.round))

@@ -27,7 +27,7 @@ class Following:
         """The leader's last message joined our log. Only then is there something to acknowledge."""
         self.round = 0
         self.acked_index = -1
-        self.acked_round = -1
+        self.acked_round = 0
 
 
 class Leadership:
