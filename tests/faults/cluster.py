@@ -125,6 +125,10 @@ class Node:
             )
 
     def ready(self) -> bool:
+        """It has said so since it was started, and says so when asked."""
+        said = self.output.read_text(errors="replace").rpartition("--- start ")[2]
+        if f" ready on {self.url}\n" not in said:
+            return False
         with contextlib.suppress(httpx2.TransportError):
             return httpx2.get(f"{self.url}/readyz", timeout=2).status_code == 200
         return False

@@ -35,7 +35,9 @@ def time_to_next_201(node: Node, began: float, text: str) -> float:
 
 
 @pytest.mark.timeout(300)
-def test_a_killed_leader_is_replaced_within_two_election_timeouts(three_nodes: Cluster) -> None:
+def test_a_killed_leader_is_replaced_within_two_election_timeouts(
+    three_nodes: Cluster, figure: Callable[[str], None]
+) -> None:
     waits = []
     for n in range(20):
         leader = three_nodes.leader()
@@ -47,7 +49,7 @@ def test_a_killed_leader_is_replaced_within_two_election_timeouts(three_nodes: C
         leader.start()
         leader.wait_ready()
     median = statistics.median(waits)
-    print(f"kill -9 of the leader to the next 201: median {median:.2f} s of {sorted(round(w, 2) for w in waits)}")
+    figure(f"kill -9 of the leader to the next 201: median {median:.2f} s of {sorted(round(w, 2) for w in waits)}")
     assert median <= 2 * ELECTION_TIMEOUT_S
     texts = [message["Message"] for message in three_nodes[1].history("failover")]
     assert set(texts) >= {f"{when} {n}" for n in range(20) for when in ("before", "after")}

@@ -90,7 +90,7 @@ def test_a_worker_that_stands_still_is_not_killed_and_catches_up(new_cluster: Ca
         stalled.send_signal(signal.SIGCONT)
     assert {p.pid for p in node.wait_processes(2).all()} == {p.pid for p in processes.all()}
     for _ in range(20):  # both workers answer some of these
-        texts = node.texts("general")
+        texts = [message["Message"] for message in node.history("general")]
         assert [text for text in texts if text in set(posted)] == posted
 
 
@@ -107,7 +107,9 @@ def test_sigterm_ends_a_node_in_order_and_a_restart_has_everything(three_nodes: 
     assert leader.texts("general")[-1] == "meanwhile"
 
 
-def test_leadership_is_handed_over_on_sigterm_without_an_election_timeout(three_nodes: Cluster) -> None:
+def test_leadership_is_handed_over_on_sigterm_without_an_election_timeout(
+    three_nodes: Cluster, figure: Callable[[str], None]
+) -> None:
     """Posts to the others pause for less than the shortest election timeout would take."""
     leader, follower = three_nodes.leader(), three_nodes.followers()[0]
     follower.must_post("general", "before")
@@ -133,7 +135,7 @@ def test_leadership_is_handed_over_on_sigterm_without_an_election_timeout(three_
     finally:
         stop.set()
         thread.join()
-    print(f"longest pause of posts around a leader's SIGTERM: {max(gaps):.3f} s")
+    figure(f"longest pause of posts around a leader's SIGTERM: {max(gaps):.3f} s")
     assert max(gaps) < 1.0
 
 
@@ -148,7 +150,9 @@ def test_one_directory_has_one_owner(new_cluster: Callable[..., Cluster]) -> Non
     cluster[1].must_post("general", "still here")
 
 
-def test_an_idle_cluster_costs_less_than_two_percent_of_a_core_per_node(three_nodes: Cluster) -> None:
+def test_an_idle_cluster_costs_less_than_two_percent_of_a_core_per_node(
+    three_nodes: Cluster, figure: Callable[[str], None]
+) -> None:
     three_nodes.leader()
     three_nodes[2].must_post("general", "hello")
 
@@ -165,5 +169,5 @@ def test_an_idle_cluster_costs_less_than_two_percent_of_a_core_per_node(three_no
 
     wait_for("start-up work has ended", lambda: max(measure(1).values()) < 0.1, 20)
     shares = measure(10)
-    print("idle: " + ", ".join(f"node {id} {share:.2%}" for id, share in shares.items()) + " of a core")
+    figure("idle: " + ", ".join(f"node {id} {share:.2%}" for id, share in shares.items()) + " of a core")
     assert max(shares.values()) < 0.02
