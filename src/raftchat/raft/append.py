@@ -107,6 +107,7 @@ def _refuse(s: State, m: AppendEntries) -> None:
     f = s.following
     f.fits = False
     f.acked_index = -1  # So that the first message that fits again is answered, whatever it says.
+    f.acked_round = f.round
     hint_index = highest_up_to_term(s.log, s.commit_index, min(m.prev_index, s.log.last_index), m.prev_term)
     hint_term = s.log.term_at(hint_index)
     reply = AppendReply(s.id, s.term, False, s.log.last_index, m.round, m.prev_index, hint_index, hint_term)

@@ -11,7 +11,7 @@ class NotLeader(Refused):
     """This node cannot append. `leader` is the node that can; 0: none is known, or leadership is being handed over."""
 
     def __init__(self, leader: int) -> None:
-        super().__init__(f"not the leader; leader is {leader}" if leader else "no leader is known")
+        super().__init__(f"not the leader; leader is {leader}" if leader else "there is no leader to ask")
         self.leader = leader
 
 
