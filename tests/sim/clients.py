@@ -60,10 +60,11 @@ class Clients:
     def _be_patient(self, asked: Sequence[Post | Reading]) -> None:
         self._simulation.scheduler.after(self._simulation.plan.patience_us, _give_up, asked)
 
-    def post_at(self, node_id: int) -> Request:
+    def post_at(self, node_id: int, count: int = 0) -> Request:
+        """`count` 0: as many as a client may happen to send at once."""
         plan, random, simulation = self._simulation.plan, self._random, self._simulation
         posts, records = [], []
-        for _ in range(random.randint(1, plan.burst_max)):
+        for _ in range(count or random.randint(1, plan.burst_max)):
             post = Post(len(self.posts) + 1)
             self.posts.append(post)
             posts.append(post)

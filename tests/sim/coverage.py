@@ -1,4 +1,4 @@
-"""Counts how often the rare branches were reached, seen from outside. `EXPECTED` names those that no run of many seeds may miss.
+"""Counts how often the rare branches were reached. `EXPECTED` names those that no run of many seeds may miss.
 
 Looks on as a checker does, and never objects.
 """
@@ -52,7 +52,7 @@ EXPECTED = (
     "vote granted",
     "vote lost",
     "vote refused",
-    "vote split",
+    "vote without a winner",
 )
 
 
@@ -114,11 +114,10 @@ class Coverage(Checker):
                 self._reached["checked quorum and stepped down"] += 1
             if node.view.last_index > commit:
                 self._reached["leader deposed with uncommitted entries"] += 1
-        elif was is Role.CANDIDATE and role is not Role.CANDIDATE:
-            if role is not Role.LEADER:
-                self._reached["vote lost"] += 1
-        elif role is Role.CANDIDATE and was is Role.CANDIDATE:
-            self._reached["vote split"] += 1
+        elif was is Role.CANDIDATE and role is Role.FOLLOWER:
+            self._reached["vote lost"] += 1
+        elif was is Role.CANDIDATE and role is Role.PRECANDIDATE:
+            self._reached["vote without a winner"] += 1
         if role is Role.LEADER:
             if was is not Role.LEADER and self._handing_over.get(term) == node.id:
                 self._reached["transfer done"] += 1

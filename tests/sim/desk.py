@@ -1,7 +1,7 @@
 """Where a node's clients are answered: what became of each post and read. It stands for all workers of the node.
 
-A post is *ok* once its entry is committed at its index in its term, *failed* once another one is there or nobody took it,
-*unknown* if the way to the leader broke. Knows nothing of how entries get committed.
+A post is *ok* once its entry is committed at its index in its term, *failed* once another one is there or nobody took
+it, *unknown* if the way to the leader broke. Knows nothing of how entries get committed.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ Follows "What is relied on" of docs/log-format.md and nothing more. Knows nothin
 `SimDisk` and `SimFile` are the log's `Disk` and `File`; `SimSlotFile` is the hard state's.
 
 A file has what programs see (`data`) and what is certain to survive (`durable`). A sync that takes time is begun with
-`begin_flush`: only what was written by then becomes durable when it ends. Names behave alike: a create, rename or unlink
-is certain once its directory was synced.
+`begin_flush`: only what was written by then becomes durable when it ends. Names behave alike: a create, rename or
+unlink is certain once its directory was synced.
 """
 
 from __future__ import annotations

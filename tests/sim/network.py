@@ -12,8 +12,9 @@ from . import trace as t
 from .scheduler import SECOND, Scheduler
 from .trace import Trace
 
-
 BREAK_NOTICED_US = 3 * SECOND
+SLOW_MAX_US = 1 * SECOND
+"""What was sent before the faults stopped may still come later by so much."""
 
 
 class Link:
@@ -57,7 +58,7 @@ class Network:
         self._broken = broken
 
     def send(self, source: int, target: int, message: object, *, once: bool = False) -> None:
-        """`once`: a request on a connection. It is not doubled, and if it is lost, both ends see the connection break."""
+        """`once`: a request on a connection. It is not doubled, and both ends notice if it is lost."""
         link = self.links[source, target]
         random = self._random.random
         if link.cuts or (link.loss and random() < link.loss):
@@ -77,7 +78,7 @@ class Network:
         random = self._random.random
         delay_us = link.latency_us + int(random() * link.jitter_us)
         if link.slow and random() < link.slow:
-            delay_us += int(random() * 60 * (link.latency_us + link.jitter_us))
+            delay_us += int(random() * min(60 * (link.latency_us + link.jitter_us), SLOW_MAX_US))
         now_us = self._scheduler.now_us
         if self._ordered:
             link.free_us = max(link.free_us, now_us + delay_us)

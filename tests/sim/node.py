@@ -1,4 +1,4 @@
-"""One simulated node: the production driver and core on a simulated disk, started and restarted through the real recovery.
+"""One simulated node: the production driver and core on a simulated disk, restarted through the real recovery.
 
 Stands where the Raft process's event loop, disk thread and transport stand. Knows neither why it is paused or crashed
 (`faults/`) nor what is looked at (`checkers/`).

@@ -17,6 +17,7 @@ RUN_US = 60 * SECOND
 
 # After the faults, in election timeouts: a leader by then, everything settled by then, and the rest is silence.
 LEADER_WITHIN = 10
+PROBED_AT = 11
 SETTLED_WITHIN = 14
 QUIET_UNTIL = 18
 
@@ -74,7 +75,7 @@ def draw(seed: int) -> Plan:
         restart_us=random.choice((5 * MS, 100 * MS, timeout_us, 4 * timeout_us)),
         posters=random.randint(1, 4),
         readers=random.randint(1, 2),
-        think_us=int(random.choice((0.3, 0.6, 1.2)) * SECOND),
+        think_us=int(random.choice((0.4, 0.8, 1.6)) * SECOND),
         burst_max=random.choice((1, 3, 12)),
         text_max_bytes=random.choice((8, 60, 200)),
         patience_us=random.choice((2, 5)) * timeout_us,
@@ -89,7 +90,7 @@ def _config(random: Random) -> Config:
         segment_size_bytes=random.choice((4, 8, 16)) * KIB,
         record_size_max_bytes=record_size_max_bytes,
         election_timeout_ms=election_timeout_ms,
-        heartbeat_interval_ms=election_timeout_ms // random.choice((3, 4, 5, 8)),
+        heartbeat_interval_ms=election_timeout_ms // random.choice((3, 4, 6)),
         append_size_max_bytes=append_size_max_bytes,
         inflight_max_bytes=random.choice((1, 2, 8)) * append_size_max_bytes,
         inflight_max_messages=random.choice((1, 2, 8, 64)),

@@ -63,3 +63,8 @@ def run_seed(
 ) -> Result:
     """`tell` gets the lines of the story. The same seed gives the same `Result`."""
     return Simulation(seed, tell).run((*checkers, Coverage), faults)
+
+
+def replay_command(seed: int, mutant: str | None = None) -> str:
+    """What to type to see a failing seed again, told as a story."""
+    return f"python -m tests.sim --seed {seed} --trace" + (f" --mutant {mutant}" if mutant else "")

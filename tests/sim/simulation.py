@@ -43,7 +43,7 @@ class Simulation:
         self.scheduler = Scheduler()
         self.observers = Observers()
         self.committed = [0]
-        """Digest of each committed entry: the one history of the cluster, kept by the checker that makes sure it is one."""
+        """Digest of each committed entry: the one history, kept by the checker that makes sure it is one."""
         network_random = p.stream(seed, "network")
         self.network = Network(
             self.scheduler,
@@ -144,18 +144,16 @@ class Simulation:
         self.clients.start()
         scheduler.run_until(plan.heal_us)
         self._heal()
-        timeout_us = plan.config.election_timeout_ms * MS
-        scheduler.run_until(plan.heal_us + p.LEADER_WITHIN * timeout_us)
-        self._after(self._require_leader)
-        scheduler.run_until(plan.heal_us + p.SETTLED_WITHIN * timeout_us)
-        self._after(self._require_settled)
-        scheduler.run_until(plan.heal_us + p.QUIET_UNTIL * timeout_us)
-        self._after(self._require_quiet)
+        for timeouts, require in (
+            (p.LEADER_WITHIN, self._require_leader),
+            (p.PROBED_AT, self._probe),
+            (p.SETTLED_WITHIN, self._require_settled),
+            (p.QUIET_UNTIL, self._require_quiet),
+        ):
+            scheduler.run_until(plan.heal_us + timeouts * plan.config.election_timeout_ms * MS)
+            require()
         for see in self.observers.ended:
             see()
-
-    def _after(self, require: Callable[[], None]) -> None:
-        require()
 
     def _heal(self) -> None:
         self.faulty = False
@@ -188,10 +186,12 @@ class Simulation:
             views = {node.id: (node.role.value, node.term, node.leader) for node in live}
             raise Violation("liveness", f"no leader {p.LEADER_WITHIN} election timeouts after the faults: {views}")
         self._quiet_term = leaders[0].term
-        # From now on nothing may fail any more.
         self.clients.open = False
-        self._probes = [self.clients.post_at(node.id) for node in live]
-        self._reads = [self.clients.read_at(node.id) for node in live]
+
+    def _probe(self) -> None:
+        """What is asked from now on may not fail any more."""
+        self._probes = [self.clients.post_at(node.id, count=1) for node in self.up()]
+        self._reads = [self.clients.read_at(node.id) for node in self.up()]
 
     def _require_settled(self) -> None:
         for request in self._probes:

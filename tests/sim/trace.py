@@ -13,7 +13,7 @@ TURN, DELIVER, DROP, DISK, FAULT, CLIENT, BOOT = range(1, 8)
 
 
 class Trace:
-    """`hash` covers every event. It is made of integers alone, since Python's hash of those is the same in every process."""
+    """`hash` covers every event. Made of integers alone: Python's hash of those is the same in every process."""
 
     def __init__(self, tell: Callable[[str], None] | None = None) -> None:
         self.hash = 0

@@ -23,7 +23,7 @@ _ANY = 1 << 40
 
 
 class View:
-    """`terms[i]` and `digests[i]` of entry i, which covers all entries up to i. Both begin with entry 0, which is none."""
+    """`terms[i]` and `digests[i]` of entry i; a digest covers all entries up to its own. Entry 0 is none."""
 
     def __init__(self) -> None:
         self.terms = [0]
@@ -75,6 +75,13 @@ class ObservedLog(Log):
             batch = self.slice(view.last_index + 1, _ANY)
             assert batch is not None
             view.extend(batch)
+        assert super().term_at(self.last_index) == view.terms[-1]
+
+    def term_at(self, index: int) -> int:
+        """From memory, as the fast log does it: the reference reads and checks a record each time."""
+        if self.first_index - 1 <= index <= self.last_index:
+            return self.view.terms[index]
+        return super().term_at(index)
 
     def append(self, records: bytes | bytearray | memoryview, term: int, time_ms: int) -> tuple[int, int]:
         first, last = super().append(records, term, time_ms)

@@ -1,4 +1,4 @@
-"""What must hold, one property per file. Checkers look on from outside: they see what a node sends, stores and publishes.
+"""What must hold, one property per file. Checkers look on: they see what a node sends, stores and publishes.
 
 A new property is a new file and a line in `run.py`. Each event costs a checker O(1), whatever the history's length.
 """

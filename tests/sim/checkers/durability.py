@@ -5,8 +5,6 @@ What is durable, the simulated disk says: a node's own belief is not asked.
 
 from __future__ import annotations
 
-from raftchat.raft.messages import Role
-
 from ..node import SimNode
 from ..simulation import Simulation
 from . import Checker
@@ -21,14 +19,13 @@ class Durability(Checker):
         commit = node.commit_index
         if commit <= self._committed:
             return
-        # A follower hears of a commit only from a leader, whose turn was looked at before.
-        self.require(node.role is Role.LEADER, f"node {node.id} knows entry {commit} committed before any leader does")
+        # Whoever knows it first: a leader may have stepped down in the turn in which it committed.
         digest = node.view.digests[commit]
         voters = list(self.simulation.nodes.values())
         holders = [voter.id for voter in voters if voter.has_durable(commit, digest)]
         self.require(
             2 * len(holders) > len(voters),
-            f"leader {node.id} of term {node.term} committed entry {commit}, durable only on {holders}",
+            f"node {node.id} knows entry {commit} to be committed; only {holders} hold it durably",
         )
         self._committed = commit
 

@@ -1,4 +1,4 @@
-"""At the end every node tells one history, and it is what clients were told: ok exactly once at its index, failed never.
+"""At the end every node tells one history, as clients were told it: ok exactly once, at its index, and failed never.
 
 Reads each node's log back as a reader would, entry by entry: the one check that does not trust digests.
 """

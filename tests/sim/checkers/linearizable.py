@@ -1,4 +1,4 @@
-"""A linearizable read (dissertation 6.4) sees every post that was acknowledged, and all that any read saw, before it began."""
+"""A linearizable read (dissertation 6.4) sees all that was acknowledged, or read by anybody, before it began."""
 
 from __future__ import annotations
 
@@ -23,6 +23,6 @@ class Linearizable(Checker):
         # Not `seen_index`: that the node had applied more by then would be luck.
         self.require(
             reading.read_index >= reading.at_least,
-            f"a read on node {reading.node_id} began when entry {reading.at_least} was known, and reads at {reading.read_index}",
+            f"a read on node {reading.node_id} is at {reading.read_index}; {reading.at_least} was known when it began",
         )
         self._known_index = max(self._known_index, reading.seen_index)

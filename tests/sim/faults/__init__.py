@@ -27,7 +27,7 @@ class Fault:
         raise NotImplementedError
 
     def heal(self) -> None:
-        """Undo what has not been undone. Afterwards `simulation.faulty` is false, and what is still scheduled does nothing."""
+        """Undo what has not been undone. `simulation.faulty` is false by now; what is still scheduled does nothing."""
 
     def again(self, mean_us: int) -> None:
         """Call `strike` after a random while, as long as there are faults at all."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from random import Random
 
-from ..scheduler import SECOND
+from raftchat.raft.messages import Role
+
+from ..node import SimNode
+from ..scheduler import MS, SECOND
 from ..simulation import Simulation
 from . import Fault
 
@@ -27,4 +30,11 @@ class Transfer(Fault):
             if leader.hand_over(to):
                 simulation.trace.reached["transfer begun"] += 1
                 simulation.say(f"transfer: {leader.id} to {to}")
+                after_us = 2 * simulation.plan.config.election_timeout_ms * MS
+                simulation.scheduler.after(after_us, self._look_back, leader, leader.life, leader.term)
         self.again(self.every_us)
+
+    def _look_back(self, leader: SimNode, life: int, term: int) -> None:
+        """Who leads on has given the transfer up."""
+        if leader.up and (leader.life, leader.role, leader.term) == (life, Role.LEADER, term):
+            self.simulation.trace.reached["transfer aborted"] += 1
