@@ -44,9 +44,8 @@ def main() -> int:
 
 def _one(options: argparse.Namespace) -> int:
     result = _run((options.seed, options.mutant, options.outside, options.trace))
-    print(
-        f"seed {result.seed}: hash {result.hash & (2**64 - 1):016x}, {result.events} events, {result.committed} committed"
-    )
+    digest = f"{result.hash & (2**64 - 1):016x}"
+    print(f"seed {result.seed}: hash {digest}, {result.events} events, {result.committed} committed")
     print(result.violation or "no violation")
     return 1 if result.violation else 0
 

@@ -170,15 +170,24 @@ _ALL = (
     ),
     Mutant(
         "sealed-segment-not-synced",  # docs/log-format.md, "The directory"
-        (Edit("raftchat.log_reference:Log._sync_active", "self._segments[-1].file.sync()", "pass"),),
+        (Edit("raftchat.log_directory:Directory.continue_after", "self.active.file.sync()", "pass"),),
+    ),
+    Mutant(
+        "roll-without-directory-sync",  # docs/log-format.md, "The directory"
+        (Edit("raftchat.log_directory:Directory.continue_after", "self._disk.sync_directory(self.path)", "pass"),),
+    ),
+    Mutant(
+        "recovered-tail-not-synced",  # docs/log-format.md, "Opening"
+        (Edit("raftchat.log_reference:Log._open", "active.file.sync()", "pass"),),
     ),
     Mutant(
         "acknowledged-message-dropped",  # The checker itself.
         (
             Edit(
                 "tests.sim.checkers.history:Histories.history",
-                "node.log.entries(1, node.desk.applied_index)",
-                "[entry for entry in node.log.entries(1, node.desk.applied_index) if entry.kind < 16 or entry.index % 7]",
+                "return node.log.entries(1, node.desk.applied_index)",
+                "entries = node.log.entries(1, node.desk.applied_index)\n"
+                "    return [entry for entry in entries if entry.kind < 16 or entry.index % 7]",
             ),
         ),
     ),
