@@ -5,8 +5,10 @@ Checks what can be checked before anything is touched, then directory, lock and 
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import os
+import socket
 import sys
 from urllib.parse import urlsplit
 
@@ -106,55 +108,56 @@ def serve(
     logs.setup("node", log_format=log_format, level=log_level)
     data_dir = os.path.abspath(data_dir or f"raft-chat-{node_id}")
     try:
-        lock = _own(data_dir)
-        stored = directory.examine(data_dir, node_id, cluster)
-        url = (stored.members if stored is not None else dict(enumerate(cluster, start=1)))[node_id]
-        peer_host, peer_port = _peer_address(url, insecure_peers)
-        if (peer_host, peer_port) == (host, port):
-            raise click.UsageError(f"--port {port} is also the port of this node's peer URL {url}: choose another one")
-        peer = bind(peer_host, peer_port, what="peer port", remedy="stop that, or change this node's URL in --cluster")
-        http = bind(host, port, what="HTTP port", remedy="stop that, or choose another --port")
-        if stored is None:
-            directory.bootstrap(data_dir, node_id, cluster)
-        code = run_node(
-            NodeSettings(
-                node_id=node_id,
-                data_dir=data_dir,
-                workers=workers,
-                url=_url(host, http[0].getsockname()[1]),
-                http=http,
-                peer=peer,
-                lock_fd=lock.fd,
-                config=config,
-                log_format=log_format,
-                log_level=log_level,
-                environ=os.environ,
+        with _own(data_dir) as lock:
+            stored = directory.examine(data_dir, node_id, cluster)
+            members = stored.members if stored is not None else dict(enumerate(cluster, start=1))
+            peer = _bind_peer(members[node_id], host, port, insecure_peers)
+            http = bind(host, port, what="HTTP port", remedy="stop that, or choose another --port")
+            if stored is None:
+                directory.bootstrap(data_dir, node_id, cluster)
+            code = run_node(
+                NodeSettings(
+                    node_id=node_id,
+                    data_dir=data_dir,
+                    workers=workers,
+                    url=_url(host, http[0].getsockname()[1]),
+                    http=http,
+                    peer=peer,
+                    lock_fd=lock.fd,
+                    config=config,
+                    log_format=log_format,
+                    log_level=log_level,
+                    environ=os.environ,
+                )
             )
-        )
     except NodeFailed as failure:
         log.critical("Node %d ends: %s", node_id, failure)
         code = failure.code
     raise SystemExit(code)
 
 
-def _own(data_dir: str) -> DirectoryLock:
+def _own(data_dir: str) -> contextlib.closing[DirectoryLock]:
     try:
         make_directory_durably(data_dir)
-        return DirectoryLock(data_dir)
+        return contextlib.closing(DirectoryLock(data_dir))
     except (StorageError, OSError) as error:
         raise NodeFailed(CANNOT_START, str(error)) from error
 
 
-def _peer_address(url: str, insecure: bool) -> tuple[str, int]:
+def _bind_peer(url: str, host: str, port: int, insecure: bool) -> list[socket.socket]:
+    """Listen on this node's own peer URL, unless it is the HTTP API's address or open to strangers."""
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
+    if (parts.hostname, parts.port) == (host, port):
+        raise click.UsageError(f"--port {port} is also the port of this node's peer URL {url}: choose another one")
     if not insecure and not is_loopback(parts.hostname):
         raise click.UsageError(
             f"{url} can be reached from other machines, and peers are not authenticated: anyone who can connect could "
             "change everything. Use a loopback address, or say --insecure-peers if a firewall keeps others away"
         )
-    return parts.hostname, parts.port
+    remedy = "stop that, or change this node's URL in --cluster"
+    return bind(parts.hostname, parts.port, what="peer port", remedy=remedy)
 
 
 def _url(host: str, port: int) -> str:

@@ -109,10 +109,10 @@ class Supervisor:
             raise self._failure
         assert self._raft is not None
         code = self._raft.returncode
-        if code == DONE or (self._forced.is_set() and code is None):
+        if code == DONE:
             return DONE
         if self._forced.is_set():
-            return RUNTIME
+            return RUNTIME  # Nothing that was acknowledged is lost, but it was no end in order.
         how = f"was killed by {signal.Signals(-code).name}" if code is not None and code < 0 else f"ended with {code}"
         raise NodeFailed(code if code is not None and code > 0 else RUNTIME, f"the Raft process {how}")
 
