@@ -179,6 +179,25 @@ def test_a_single_voter_elects_itself_once_its_vote_is_durable() -> None:
     assert cluster[1].raft.role is Role.LEADER
 
 
+def test_who_cannot_open_its_term_does_not_lead() -> None:
+    """6.4: no room for the no-op: the error reaches the caller, and the next election tries again."""
+    cluster = Cluster(Node(1, members([1])))
+    node = cluster[1]
+
+    def full(*_: object) -> tuple[int, int]:
+        raise OSError(28, "No space left on device")
+
+    append, node.log.append = node.log.append, full  # type: ignore[method-assign]
+    node.time_out()
+    with pytest.raises(OSError, match="No space"):
+        cluster.turns()
+    assert (node.raft.role, node.raft.term, node.log.last_index) == (Role.CANDIDATE, 1, 0)
+    node.log.append = append  # type: ignore[method-assign]
+    node.time_out()
+    cluster.turns()
+    assert (node.raft.role, node.raft.term, node.raft.commit_index) == (Role.LEADER, 2, 1)
+
+
 @pytest.mark.parametrize("granted", [True, False])
 def test_repeated_votes_count_once(granted: bool) -> None:
     """3.4: one vote per server; faults.md row 3, duplicates."""
@@ -190,15 +209,15 @@ def test_repeated_votes_count_once(granted: bool) -> None:
 
 def test_votes_of_outsiders_and_learners_do_not_count() -> None:
     """4.2.1: only voters of the configuration in force are counted."""
-    cluster = Cluster(Node(1, members([1, 2, 3], [4])))
+    cluster = Cluster(Node(1, members([1, 2, 3], [4, 5, 6])))
     cluster[1].time_out()
     raft = cluster[1].raft
-    for stranger in (4, 7, 8):
+    for stranger in (4, 5, 6, 7, 8):
         raft.step(VoteReply(stranger, 1, True, pre=True))
     assert raft.role is Role.PRECANDIDATE
     raft.step(VoteReply(2, 1, True, pre=True))
     cluster.turns()
-    for stranger in (4, 7, 8):
+    for stranger in (4, 5, 6, 7, 8):
         raft.step(VoteReply(stranger, 1, True))
     assert raft.role is Role.CANDIDATE
 
