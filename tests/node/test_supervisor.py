@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import socket
@@ -47,7 +48,8 @@ class Running:
         found: dict[str, list[psutil.Process]] = {}
         for child in psutil.Process(self.process.pid).children(recursive=True):
             self.family.append(child)
-            found.setdefault(child.cmdline()[2], []).append(child)
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.ZombieProcess):
+                found.setdefault(child.cmdline()[3], []).append(child)
         return found
 
     def raft(self) -> psutil.Process:

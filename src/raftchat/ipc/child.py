@@ -4,6 +4,8 @@ The first line of a child's stdin is a JSON object, `ChildConfig`. Nothing else 
 means that the supervisor is gone, and then the child ends too, as it does by PR_SET_PDEATHSIG on Linux. So no orphan
 outlives a supervisor, however that ended.
 
+`start_child` runs it by way of `spawn.py`, which asks for that signal before the child's own imports begin.
+
 A child is in a process group of its own: Ctrl-C in a terminal reaches the supervisor alone, which ends the others in
 the right order. SIGTERM asks a child to finish and exit 0.
 
@@ -13,7 +15,6 @@ Does not know what the children are for, or who restarts them.
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import dataclasses
 import os
 import signal
@@ -25,8 +26,7 @@ from typing import Any
 import orjson
 
 from raftchat.config import Config
-
-_PR_SET_PDEATHSIG = 1
+from raftchat.ipc import spawn
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,7 +41,10 @@ class ChildConfig:
     data_dir: str
     parent_pid: int
     fds: dict[str, Any]
-    """worker: `{"http": [listening sockets], "ipc": fd}`; raft: `{"peer": [listening sockets], "control": fd}`."""
+    """worker: `{"http": [listening sockets], "ipc": fd}`; raft: `{"peer": [listening sockets], "control": fd}`.
+
+    Both have `lock`, which is never used: while it is open, the data directory is locked.
+    """
     log_format: str
     """`text` or `json`: decided by the supervisor, who knows whether stderr is a terminal."""
     log_level: str
@@ -68,7 +71,9 @@ async def start_child(module: str, child: ChildConfig) -> asyncio.subprocess.Pro
     process = await asyncio.create_subprocess_exec(
         sys.executable,
         "-m",
+        "raftchat.ipc.spawn",
         module,
+        str(child.parent_pid),
         stdin=asyncio.subprocess.PIPE,
         pass_fds=descriptors,
         process_group=0,
@@ -94,11 +99,7 @@ def read_child_config() -> ChildConfig:
 
 def die_with_parent(parent_pid: int) -> None:
     """End this process with SIGKILL when its parent ends, or now if it already has."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None, use_errno=True).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    if os.getppid() != parent_pid:
-        # The parent ended before the call above could take effect.
-        os.kill(os.getpid(), signal.SIGKILL)
+    spawn.die_with_parent(parent_pid)
     threading.Thread(target=_die_at_end_of_stdin, name="stdin", daemon=True).start()
 
 

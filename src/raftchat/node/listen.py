@@ -8,13 +8,10 @@ from __future__ import annotations
 import errno
 import ipaddress
 import socket
-import time
 
 from raftchat.node.exits import CANNOT_START, NodeFailed
 
 BACKLOG = 4096
-ORPHANS_WAIT_S = 1.0
-"""A port may still be held by children of a supervisor that was killed a moment ago."""
 
 
 def bind(host: str, port: int, *, what: str, remedy: str) -> list[socket.socket]:
@@ -49,15 +46,7 @@ def _bind(family: int, address: tuple[object, ...]) -> socket.socket:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if family == socket.AF_INET6:
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
-        give_up = time.monotonic() + ORPHANS_WAIT_S
-        while True:
-            try:
-                sock.bind(address)
-                break
-            except OSError as error:
-                if error.errno != errno.EADDRINUSE or time.monotonic() > give_up:
-                    raise
-                time.sleep(0.02)
+        sock.bind(address)
         sock.listen(BACKLOG)
         sock.setblocking(False)
     except OSError:

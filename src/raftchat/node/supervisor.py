@@ -88,7 +88,6 @@ class Supervisor:
                 fds={
                     "peer": [sock.fileno() for sock in settings.peer],
                     "control": self._raft_channel.fileno(),
-                    "lock": settings.lock_fd,
                 },
             )
             self._raft_channel.close()
@@ -128,7 +127,7 @@ class Supervisor:
                 node_id=settings.node_id,
                 data_dir=settings.data_dir,
                 parent_pid=os.getpid(),
-                fds=fds,
+                fds={**fds, "lock": settings.lock_fd},
                 log_format=settings.log_format,
                 log_level=settings.log_level,
                 config=settings.config,

@@ -1,8 +1,8 @@
 """One owner per data directory: an flock on its `LOCK` file, held for as long as any process of the owner lives.
 
 The lock belongs to the open file, so a child that inherits the descriptor keeps it: the directory is free only once the
-last process that may write there is gone. The file and the pid in it stay and mean nothing then. Does not know what the
-directory is for.
+last process of the old owner is gone, and with it the ports that it listened on. The file and the pid in it stay and
+mean nothing then. Does not know what the directory is for.
 """
 
 from __future__ import annotations
