@@ -126,7 +126,10 @@ class Log:
         """Term of an entry; also of `first_index - 1`; 0 for index 0. Raises IndexError elsewhere."""
 
     def slice(self, first_index: int, max_bytes: int) -> Batch | None:
-        """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end. No copy."""
+        """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end. No copy.
+
+        It ends before an entry that is corrupt; only if that is the first, CorruptLog is raised.
+        """
 
     def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]: ...
     def find_kind(self, kind: int) -> list[Entry]:

@@ -325,13 +325,15 @@ cdef class Log:
         return self._record(index).term
 
     def slice(self, uint64_t first_index, size_t max_bytes):
-        """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end. No copy."""
+        """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end. No copy.
+
+        It ends before an entry that is corrupt; only if that is the first, CorruptLog is raised.
+        """
         cdef SegmentFile segment
         cdef const Record *first
         cdef const Record *record
         cdef uint64_t last_index, index
-        cdef size_t start, offset, size
-        cdef Fault fault
+        cdef size_t start, offset
         self._require_open()
         if first_index > self.last_index:
             return None
@@ -345,16 +347,13 @@ cdef class Log:
                              entry_of(first).value)
         while index <= last_index:
             record = <const Record *>(segment.data + offset)
-            fault = sizes_fault(record, segment.size - offset)
-            size = record_size(record) if fault == FINE else 0
-            if fault == FINE and offset - start + size > max_bytes:
+            if sizes_fault(record, segment.size - offset) != FINE or offset - start + record_size(record) > max_bytes:
                 break
-            fault = record_fault(record, segment.size - offset, &segment.salt, index, 0, 0)
-            if fault != FINE:
-                raise CorruptLog(segment.path, offset, reason_of(fault))
             if record.term != first.term or record.kind == KIND_MEMBERSHIP_:
                 break
-            offset += size
+            if record_fault(record, segment.size - offset, &segment.salt, index, 0, 0) != FINE:
+                break
+            offset += record_size(record)
             index += 1
         return new_batch(first_index, index - 1, first.term, segment.segment_id, segment.view[start:offset], None)
 

@@ -7,7 +7,7 @@ cimport cython
 from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, malloc, realloc
+from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp
 
 from raftchat._log_record cimport (
@@ -193,22 +193,26 @@ cdef class LogReader:
         cdef uint64_t index = first_index, last
         cdef size_t offset
         cdef Fault fault
-        cdef bint no_memory = False
+        cdef bint no_memory = False, broken
+        cdef void *grown
         cdef Salt salt
         self._require_open()
         if first_index > last_index:
             return []
         held = list(self.known)         # the runs point into these mappings
         try:
-            # First, so that a range beyond the log costs no memory.
-            self._record(last_index)
-            groups.run_of = <uint32_t *>malloc((last_index - first_index + 1) * sizeof(uint32_t))
-            if groups.run_of == NULL:
-                raise MemoryError
             while index <= last_index:
                 segment = self._holder(index, &last)
                 last = min(last, last_index)
-                segment.walk(last)
+                broken = not segment.try_walk(last)
+                # What can be reached is read first, so that the fault is named that comes first.
+                last = min(last, segment.walked - 1)
+                if last < index:
+                    raise segment.first_fault(index)
+                grown = realloc(groups.run_of, (last - first_index + 1) * sizeof(uint32_t))
+                if grown == NULL:
+                    raise MemoryError
+                groups.run_of = <uint32_t *>grown
                 offset = segment.offset_of(index)
                 salt = segment.salt
                 with nogil:
@@ -220,6 +224,8 @@ cdef class LogReader:
                 if fault != FINE:
                     raise CorruptLog(segment.path, offset, reason_of(fault))
                 index = last + 1
+                if broken:
+                    raise segment.first_fault(index)
             return collect(&groups, first_index)
         finally:
             free(groups.run_of)

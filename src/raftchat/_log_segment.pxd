@@ -42,6 +42,7 @@ cdef class Segment:
     cdef void note(self, uint64_t index, size_t offset) noexcept nogil
     cdef size_t step(self, size_t offset, uint64_t index) noexcept nogil
     cdef int walk(self, uint64_t last_index) except -1
+    cdef bint try_walk(self, uint64_t last_index) except -1
     cdef size_t offset_of(self, uint64_t index) except 0
     cdef const Record *record(self, uint64_t index) except NULL
     cdef object first_fault(self, uint64_t last_index)

@@ -194,9 +194,15 @@ cdef class Segment:
 
     cdef int walk(self, uint64_t last_index) except -1:
         """Find every offset up to that entry, by headers alone. Raises CorruptLog."""
+        if not self.try_walk(last_index):
+            raise self.first_fault(last_index)
+        return 0
+
+    cdef bint try_walk(self, uint64_t last_index) except -1:
+        """The same, but tell whether it could."""
         cdef size_t size = 1
         if last_index < self.walked:
-            return 0
+            return True
         self.make_room(last_index)
         with nogil:
             while self.walked <= last_index:
@@ -206,9 +212,7 @@ cdef class Segment:
                 self.note(self.walked, self.end)
                 self.walked += 1
                 self.end += size
-        if size == 0:
-            raise self.first_fault(last_index)
-        return 0
+        return size != 0
 
     cdef size_t offset_of(self, uint64_t index) except 0:
         """Where an entry at or above the base index lies. Raises CorruptLog."""

@@ -324,7 +324,10 @@ class Log:
         return self._holder(index).record(index)[1].term
 
     def slice(self, first_index: int, max_bytes: int) -> Batch | None:
-        """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end."""
+        """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end.
+
+        It ends before an entry that is corrupt; only if that is the first, CorruptLog is raised.
+        """
         self._require_open()
         if first_index > self.last_index:
             return None
@@ -333,7 +336,12 @@ class Log:
         parts: list[bytes] = []
         size, term, membership = 0, 0, None
         for index in range(first_index, last_index + 1):
-            data, header = segment.record(index)
+            try:
+                data, header = segment.record(index)
+            except CorruptLog:
+                if not parts:
+                    raise
+                break
             single = header.kind == KIND_MEMBERSHIP
             if parts and (header.term != term or single or size + header.size > max_bytes):
                 break
