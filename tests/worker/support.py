@@ -43,6 +43,8 @@ class FakeRaft(asyncio.Protocol):
         )
         self.directory = directory
         self.term = 1
+        # What every leader's term begins with; so a message's ID is at least 2.
+        self.log.append(_log.pack(_log.KIND_NOOP, b"", b""), self.term, TIME_MS)
         self.committed = 0
         self.refuse: Refusal | None = None
         self.answer_proposals = True
@@ -64,6 +66,7 @@ class FakeRaft(asyncio.Protocol):
     def hello(self, committed: int | None = None) -> None:
         """What the Raft process says first."""
         self.send(frames.encode_hello(Hello(str(self.directory), 1, 1)))
+        self._announced = 0
         self.announce()
         self.lead()
         self.commit(self.log.last_index if committed is None else committed)

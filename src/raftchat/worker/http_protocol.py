@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
+from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from raftchat.config import Config
@@ -20,6 +22,18 @@ from raftchat.worker.problems import Problem
 from raftchat.worker.security import API_HEADERS
 
 log = logging.getLogger(__name__)
+
+
+class _Flow(FlowControl):
+    """Reads on only when no request waits for its turn: uvicorn would go on with each answer, and heap up the rest."""
+
+    def __init__(self, transport: asyncio.Transport, pipeline: deque[Any]) -> None:
+        super().__init__(transport)
+        self._pipeline = pipeline
+
+    def resume_reading(self) -> None:
+        if not self._pipeline:
+            super().resume_reading()
 
 
 class HttpProtocol(HttpToolsProtocol):
@@ -41,6 +55,7 @@ class HttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         super().connection_made(transport)  # type: ignore[arg-type]
+        self.flow = _Flow(self.transport, self.pipeline)
         self._arriving_since_s = self.loop.time()
 
     def data_received(self, data: bytes) -> None:

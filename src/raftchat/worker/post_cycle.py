@@ -2,7 +2,8 @@
 
 A `PostCycle` takes the place of uvicorn's `RequestResponseCycle` for one request: the protocol collects the body into
 it and looks at the same attributes, so pipelining, keep-alive, deadlines and shutdown need not know the difference.
-What is unusual (chunked or oversize bodies, `Expect`, `Upgrade`, a query, a pipelined successor) goes the long way.
+What is unusual (chunked or large bodies, `Expect`, `Upgrade`, a query, a pipelined successor, a client that does not
+read its answers) goes the long way.
 
 Knows bytes of HTTP/1.1. Does not know how a post is encoded or committed (`post.py`, `link`).
 """
@@ -13,6 +14,8 @@ import logging
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import TYPE_CHECKING
+
+from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
 
 from raftchat.worker.pending import Failure, Outcome
 from raftchat.worker.post import CREATED, created, failed, record_of_post
@@ -142,12 +145,13 @@ def post_cycles(services: Services) -> Callable[[HttpProtocol], PostCycle | None
 
     The caller sees to it that no earlier request of the connection is unanswered.
     """
-    size_max_bytes = services.config.body_size_max_bytes
+    # Above its high water mark the protocol stops reading until an application asks for more; here is none to ask.
+    size_max_bytes = min(services.config.body_size_max_bytes, HIGH_WATER_LIMIT)
 
     def cycle_for(protocol: HttpProtocol) -> PostCycle | None:
         url = protocol.url
         parser = protocol.parser
-        if not url.startswith(_ROOM) or parser.get_method() != b"POST":
+        if protocol.flow.write_paused or not url.startswith(_ROOM) or parser.get_method() != b"POST":
             return None
         segment = url[len(_ROOM) :]
         if b"/" in segment or b"?" in segment or b"#" in segment:
