@@ -78,14 +78,12 @@ def _receive_pre_vote(s: State, m: RequestVote) -> None:
 
 
 def receive_vote_reply(s: State, m: VoteReply) -> None:
-    """Replies to the other kind of request do not count, repeated ones count once. The caller has dealt with terms."""
+    """Replies of other terms and to the other kind of request do not count; repeated ones count once."""
     if m.pre:
         if s.role is not Role.PRECANDIDATE or (m.granted and m.term != s.term + 1):
             return
-    else:
-        assert m.term == s.term
-        if s.role is not Role.CANDIDATE or s.id not in s.votes:
-            return
+    elif s.role is not Role.CANDIDATE or m.term != s.term or s.id not in s.votes:
+        return
     # The first answer stands: a repeated PreVote may be answered otherwise, but a vote is not taken back.
     s.votes.setdefault(m.sender, m.granted)
     result = tally(s.membership.voters, s.votes)
