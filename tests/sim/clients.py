@@ -44,11 +44,18 @@ class Clients:
 
     def _post(self) -> None:
         if self.open:
-            self._wait(self.post_at(self._random.choice(list(self._simulation.nodes))).posts, self._post)
+            self._wait(self.post_at(self._somebody()).posts, self._post)
 
     def _read(self) -> None:
         if self.open:
-            self._wait([self.read_at(self._random.choice(list(self._simulation.nodes)))], self._read)
+            self._wait([self.read_at(self._somebody())], self._read)
+
+    def _somebody(self) -> int:
+        """Any node, or one that believes to lead: also a deposed one."""
+        leaders = self._simulation.leaders()
+        if leaders and self._random.random() < 0.4:
+            return self._random.choice(leaders).id
+        return self._random.choice(list(self._simulation.nodes))
 
     def _wait(self, asked: Sequence[Post | Reading], again: Callable[[], None]) -> None:
         """A client looks now and then whether it has its answer, then thinks, then asks again."""

@@ -35,7 +35,7 @@ class SimNode:
         self.id = node_id
         self.clock = clock
         self.up = False
-        self.paused = False
+        self.paused = self._deaf = False
         self.life = 0
         """Number of starts. What was scheduled in an earlier life is void."""
         self.disk = SimDisk(stream(simulation.plan.seed, f"disk/{node_id}"))
@@ -121,7 +121,7 @@ class SimNode:
         """`power_lost`: what was not synced may be gone. Otherwise only the process dies."""
         if not self.up:
             return
-        self.up = self.paused = False
+        self.up = self.paused = self._deaf = False
         self.durable_before_boot = (self.durable_index, self.view.digests[self.durable_index])
         if power_lost:
             self.disk.lose_power()
@@ -142,11 +142,12 @@ class SimNode:
             self.disk.lose_power()
         self._simulation.restart_later(self)
 
-    def pause(self) -> None:
-        self.paused = True
+    def pause(self, *, deaf: bool) -> None:
+        """`deaf`: what others send meanwhile is lost."""
+        self.paused, self._deaf = True, deaf
 
     def resume(self) -> None:
-        self.paused = False
+        self.paused = self._deaf = False
         if self.up:
             self._wake()
 
@@ -181,7 +182,7 @@ class SimNode:
     # What arrives. A node that is down loses it, a paused one finds it later.
 
     def receive(self, source: int, message: WireMessage) -> None:
-        if not self.up:
+        if not self.up or self._deaf:
             return
         if self._trace.readable:
             self.say(f"◀ {source}: {message}")

@@ -20,9 +20,12 @@ class LeaderCompleteness(Checker):
         self._elected: dict[int, tuple[int, list[int]]] = {}
         """Term → leader and its digests when elected."""
         self._committed: dict[int, tuple[int, int]] = {}
-        """Term → how far its leader committed: index and digest."""
+        """Term → how far its leader was the first to commit: index and digest."""
+        self._known_index = 0
 
     def turned(self, node: SimNode) -> None:
+        commit, newly = node.commit_index, node.commit_index > self._known_index
+        self._known_index = max(self._known_index, commit)
         if node.role is not Role.LEADER:
             return
         term, view = node.term, node.view
@@ -32,10 +35,7 @@ class LeaderCompleteness(Checker):
             for earlier, (index, digest) in self._committed.items():
                 if earlier < term:
                     self._has(node.id, term, digests, earlier, index, digest)
-        commit = node.commit_index
-        known = self._committed.get(term)
-        # What the leader knew to be committed when elected, earlier terms have committed.
-        if commit and (known is None or known[0] < commit) and view.terms[commit] == term:
+        if newly:
             self._committed[term] = commit, view.digests[commit]
             for later, (leader, digests) in self._elected.items():
                 if later > term:

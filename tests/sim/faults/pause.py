@@ -1,4 +1,8 @@
-"""Processes that stand still for a while (SIGSTOP, a slow machine): what arrives waits, the clock goes on."""
+"""Processes that stand still for a while (SIGSTOP, a slow machine) while the clock goes on.
+
+What arrives meanwhile waits, or is lost: a peer's connection may be given up, a client's request is there when the
+process goes on.
+"""
 
 from __future__ import annotations
 
@@ -18,6 +22,7 @@ class Pause(Fault):
         self.every_us = random.choice((1, 4, 10)) * SECOND
         self.for_us = random.choice((50 * MS, 1 * SECOND, 4 * SECOND))
         self.leader_share = random.choice((0.0, 0.5, 1.0))
+        self.deaf_share = random.choice((0.0, 0.5, 1.0))
 
     def start(self) -> None:
         self.again(self.every_us)
@@ -30,7 +35,7 @@ class Pause(Fault):
         if candidates:
             node = random.choice(candidates)
             simulation.say(f"pause: {node.id}")
-            node.pause()
+            node.pause(deaf=random.random() < self.deaf_share)
             simulation.scheduler.after(int(random.expovariate(1.0) * self.for_us), self._resume, node, node.life)
         self.again(self.every_us)
 

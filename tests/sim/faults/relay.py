@@ -1,13 +1,16 @@
 """Leaders that get their entries to few others before they are cut off or crash, one after the other (3.6.2, figure 8).
 
-A leader is left with some of its followers, others are kept away from it; before long it goes, and who was kept away
-comes back. Knows nothing of what the entries are.
+A leader is left with some of its followers, the others are kept away from it. Before long, or just when it commits
+something, it goes, and who was kept away comes back. Knows nothing of what the entries are.
 """
 
 from __future__ import annotations
 
 from random import Random
 
+from raftchat.raft.messages import Role
+
+from ..checkers import Checker
 from ..node import SimNode
 from ..scheduler import MS
 from ..simulation import Simulation
@@ -15,7 +18,7 @@ from . import Fault
 
 
 class Relay(Fault):
-    share = 0.35
+    share = 0.4
 
     def __init__(self, simulation: Simulation, random: Random) -> None:
         super().__init__(simulation, random)
@@ -25,22 +28,29 @@ class Relay(Fault):
         self.gone_us = int(timeout_us * random.choice((1.5, 3, 5)))
         """How long it is away then."""
         self.crash_share = random.choice((0.0, 0.5, 1.0))
+        self.at_commit_share = random.choice((0.0, 0.5, 1.0))
+        """Of the leaders that commit something: go at that moment."""
         self.look_us = timeout_us // 20
         self._cut: list[tuple[int, int]] = []
-        self._known = 0
-        """Term of the leader that was looked after last."""
+        self._term = 0
+        """Of the leader that was looked after last."""
+        self.watched: SimNode | None = None
+        self.at_commit = False
 
     def start(self) -> None:
         if len(self.simulation.nodes) > 2:
+            self.simulation.observers.add(_Lookout(self))
             self.simulation.scheduler.after(self.look_us, self._due)
 
     def strike(self) -> None:
         leaders = self.simulation.leaders()
-        if leaders and leaders[0].term > self._known:
+        if leaders and leaders[0].term > self._term:
             leader = leaders[0]
-            self._known = leader.term
+            self._term = leader.term
             self._keep_away(leader)
-            self.simulation.scheduler.after(int(self.lead_us * (0.5 + self.random.random())), self._remove, leader)
+            self.watched = leader
+            self.at_commit = self.random.random() < self.at_commit_share
+            self.simulation.scheduler.after(int(self.lead_us * (0.5 + self.random.random())), self.remove, self._term)
         else:
             self.simulation.scheduler.after(self.look_us, self._due)
 
@@ -48,14 +58,16 @@ class Relay(Fault):
         self.heal()
         others = [node for node in self.simulation.nodes if node != leader.id]
         few = self.random.sample(others, self.random.randint(0, len(others) // 2))
-        away = [node for node in others if node not in few]
         self.simulation.say(f"relay: leader {leader.id} is left with {sorted(few)}")
-        self._separate(leader.id, away)
+        self._separate(leader.id, [node for node in others if node not in few])
         self.simulation.clients.post_at(leader.id)
 
-    def _remove(self, leader: SimNode) -> None:
-        if not self.simulation.faulty:
+    def remove(self, term: int) -> None:
+        """The time of the leader of that term is over."""
+        leader = self.watched
+        if leader is None or term != self._term or not self.simulation.faulty:
             return
+        self.watched = None
         self.heal()
         if self.random.random() < self.crash_share:
             leader.crash(power_lost=self.random.random() < 0.5)
@@ -63,11 +75,11 @@ class Relay(Fault):
         else:
             self.simulation.say(f"relay: leader {leader.id} is cut off")
             self._separate(leader.id, [node for node in self.simulation.nodes if node != leader.id])
-            self.simulation.scheduler.after(self.gone_us, self._back, self._known)
+            self.simulation.scheduler.after(self.gone_us, self._back, term)
         self.simulation.scheduler.after(self.look_us, self._due)
 
     def _back(self, term: int) -> None:
-        if self._known == term:
+        if self._term == term:
             self.heal()
 
     def _separate(self, node: int, others: list[int]) -> None:
@@ -80,3 +92,17 @@ class Relay(Fault):
         for way in self._cut:
             self.simulation.network.join(*way)
         self._cut = []
+
+
+class _Lookout(Checker):
+    def __init__(self, relay: Relay) -> None:
+        super().__init__(relay.simulation)
+        self._relay = relay
+        self._commit_index = 0
+
+    def turned(self, node: SimNode) -> None:
+        commits = node.commit_index > self._commit_index
+        self._commit_index = max(self._commit_index, node.commit_index)
+        if commits and node is self._relay.watched and self._relay.at_commit and node.role is Role.LEADER:
+            # Not from within its turn.
+            self.simulation.scheduler.after(0, self._relay.remove, node.term)
