@@ -17,9 +17,9 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from raftchat.config import Config
-from raftchat.worker.post_cycle import PostCycle
 from raftchat.worker.problems import Problem
 from raftchat.worker.security import API_HEADERS
+from raftchat.worker.short_cycle import ShortCycle
 
 log = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ class _Flow(FlowControl):
 
 class HttpProtocol(HttpToolsProtocol):
     limits: ClassVar[Config]
-    short_cut: ClassVar[Callable[[HttpProtocol], PostCycle | None]]
+    short_cut: ClassVar[Callable[[HttpProtocol], ShortCycle | None]]
     """Makes the cycle of a request that need not go through ASGI; None for all others."""
     parser: Any
     cycle: Any
@@ -124,7 +124,7 @@ class HttpProtocol(HttpToolsProtocol):
     def on_message_complete(self) -> None:
         self._arriving_since_s = None
         super().on_message_complete()
-        if type(self.cycle) is PostCycle and not self.cycle.response_complete:
+        if isinstance(self.cycle, ShortCycle) and not self.cycle.response_complete:
             self.cycle.run()
 
     def eof_received(self) -> bool | None:  # type: ignore[override]

@@ -77,19 +77,23 @@ class RaftLink(asyncio.Protocol):
         self._waiting.append(resolve)
         self._flush_soon()
 
-    def read_index(self) -> asyncio.Future[int]:
-        """Resolves to the index to be applied before a linearizable read; 0 if no leader confirms one in time."""
-        future: asyncio.Future[int] = self._loop.create_future()
+    def read(self, resolve: Callable[[int], None]) -> None:
+        """Call `resolve` once with the index to apply before a linearizable read; 0: no leader confirms one in time."""
         if not self.connected:
-            future.set_result(0)
-            return future
+            resolve(0)
+            return
+        self._rounds.join(self._deadline_ms(), resolve)
+        self._flush_soon()
+
+    def read_index(self) -> asyncio.Future[int]:
+        """`read` as a future."""
+        future: asyncio.Future[int] = self._loop.create_future()
 
         def resolve(index: int) -> None:
             if not future.done():
                 future.set_result(index)
 
-        self._rounds.join(self._deadline_ms(), resolve)
-        self._flush_soon()
+        self.read(resolve)
         return future
 
     async def status(self) -> dict[str, Any]:

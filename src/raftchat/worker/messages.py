@@ -1,116 +1,155 @@
-"""`GET /rooms/{room}`: one page of a room's messages, below the framework like the posts.
+"""`GET /rooms/{room}`: one page of a room's messages.
 
 Knows cursors and Link headers. Does not know how a message is rendered (`_log.LogReader.page`).
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import quote
 
 from starlette.types import Scope, Send
 
 from raftchat.chat import pages
 from raftchat.chat.pages import Page
-from raftchat.worker.problems import Problem
+from raftchat.worker.problems import Problem, unreadable
 from raftchat.worker.query import Query
 from raftchat.worker.respond import Headers, respond
 from raftchat.worker.security import API_HEADERS
 from raftchat.worker.services import Services
 
+log = logging.getLogger(__name__)
+
+PAGE: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *API_HEADERS]
+
 _BLOCK = 100
 """Messages rendered at once, between two looks at how large the page has become."""
-_PAGE: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *API_HEADERS]
 
 
-class GetMessages:
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    key: bytes
+    limit: int
+    how: str
+    """newest, before, after, around."""
+    cursor: int
+    local: bool
+    min_index: int
+
+    def select(self, ids: Sequence[int]) -> Page:
+        if self.how == "newest":
+            return pages.newest(ids, self.limit)
+        if self.how == "before":
+            return pages.before(ids, self.cursor, self.limit)
+        if self.how == "after":
+            return pages.after(ids, self.cursor, self.limit)
+        return pages.around(ids, self.cursor, self.limit)
+
+
+class Pages:
     def __init__(self, services: Services) -> None:
         self._services = services
 
-    async def __call__(self, scope: Scope, send: Send, segment: bytes) -> None:
-        """`segment`: the raw path segment that names the room. Raises Problem."""
+    def request(self, segment: bytes, query_string: bytes) -> PageRequest:
+        """What is asked for. `segment`: the raw path segment that names the room. Raises Problem."""
         services = self._services
-        query = Query(scope["query_string"], services.config)
-        key = services.room_of_segment(segment)
-        limit = query.limit(services.config.page_limit_default, services.config.page_limit_max)
-        select = _selector(query)
-        await services.settle(query)
-        applied_index = services.replica.applied_index
-        room = services.replica.state.room(key)
-        headers = [*_PAGE, (b"x-raft-index", b"%d" % applied_index)]
-        body = b"[]"
-        if room is not None:
-            page = select(room.ids, limit)
-            if page.ids:
-                body, page = self._render(page, room.ids, newest_first=select.newest_first)
-            link = _link(key, page, limit, local=query.local())
-            if link:
-                headers.append((b"link", link))
-        services.counters.pages += 1
-        await respond(send, 200, headers, body)
+        query = Query(query_string, services.config)
+        how, cursor = "newest", 0
+        for name in ("before", "after", "around"):
+            given = query.number(name)
+            if given is not None:
+                if how != "newest":
+                    raise Problem("invalid_query", f"Only one of {how} and {name} can be given.")
+                how, cursor = name, given
+        return PageRequest(
+            services.room_of_segment(segment),
+            query.limit(services.config.page_limit_default, services.config.page_limit_max),
+            how,
+            cursor,
+            query.local(),
+            query.min_index(),
+        )
 
-    def _render(self, page: Page, ids: Sequence[int], *, newest_first: bool) -> tuple[bytes, Page]:
+    def render(self, request: PageRequest) -> tuple[bytes, bytes]:
+        """The page as JSON, and its Link header or nothing. Raises what reading the log may raise (`unreadable`)."""
+        services = self._services
+        services.counters.pages += 1
+        room = services.replica.state.room(request.key)
+        if room is None:
+            return b"[]", b""
+        page = request.select(room.ids)
+        body = b"[]"
+        if len(page.ids) > _BLOCK:
+            body, page = self._render_blocks(page, room.ids, newest_first=request.how in ("newest", "before"))
+        elif page.ids:
+            body = services.replica.reader.page(page.ids)
+        if page.older is None and page.newer is None:
+            return body, b""
+        return body, _link(request, page)
+
+    def unreadable(self, error: Exception) -> Problem:
+        """For whoever asked: which file, and where, is for the log alone."""
+        log.error("A page cannot be read: %s", error, extra={"error": type(error).__name__})
+        return unreadable()
+
+    def _render_blocks(self, page: Page, ids: Sequence[int], *, newest_first: bool) -> tuple[bytes, Page]:
         """The page as JSON, and what of it was rendered: if it becomes too large it ends before its limit."""
         reader = self._services.replica.reader
-        if len(page.ids) <= _BLOCK:
-            return reader.page(page.ids), page
         starts = range(0, len(page.ids), _BLOCK)
         blocks: list[bytes] = []
-        used: list[int] = []
+        used = 0
         size_bytes = 0
-        for number in range(len(starts)):
-            stop = len(page.ids) - number * _BLOCK
-            block = page.ids[max(0, stop - _BLOCK) : stop] if newest_first else page.ids[starts[number] :][:_BLOCK]
-            rendered = reader.page(block)[1:-1]
-            if newest_first:
-                blocks.insert(0, rendered)
-                used = [*block, *used]
-            else:
-                blocks.append(rendered)
-                used += block
-            size_bytes += len(rendered)
+        for start in starts:
+            stop = len(page.ids) - start
+            block = page.ids[max(0, stop - _BLOCK) : stop] if newest_first else page.ids[start : start + _BLOCK]
+            blocks.append(reader.page(block)[1:-1])
+            used += len(block)
+            size_bytes += len(blocks[-1])
             if size_bytes >= self._services.config.page_size_max_bytes:
                 break
+        if newest_first:
+            blocks.reverse()
+        shown = page.ids[-used:] if newest_first else page.ids[:used]
         return b"[" + b",".join(blocks) + b"]", Page(
-            used,
-            older=used[0] if used[0] != ids[0] else None,
-            newer=used[-1] if used[-1] != ids[-1] else None,
+            shown,
+            older=shown[0] if shown[0] != ids[0] else None,
+            newer=shown[-1] if shown[-1] != ids[-1] else None,
         )
 
 
-class _Selector:
-    """One of the four ways to choose a page."""
+class GetMessages:
+    """The long way: as an ASGI application."""
 
-    __slots__ = ("_cursor", "_how", "newest_first")
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        self._pages = Pages(services)
 
-    def __init__(self, how: str, cursor: int) -> None:
-        self._how = how
-        self._cursor = cursor
-        self.newest_first = how in ("newest", "before")
-
-    def __call__(self, ids: Sequence[int], limit: int) -> Page:
-        if self._how == "newest":
-            return pages.newest(ids, limit)
-        if self._how == "before":
-            return pages.before(ids, self._cursor, limit)
-        if self._how == "after":
-            return pages.after(ids, self._cursor, limit)
-        return pages.around(ids, self._cursor, limit)
-
-
-def _selector(query: Query) -> _Selector:
-    cursors = {name: cursor for name in ("before", "after", "around") if (cursor := query.number(name)) is not None}
-    if len(cursors) > 1:
-        raise Problem("invalid_query", f"Only one of {', '.join(cursors)} can be given.")
-    for name, cursor in cursors.items():
-        return _Selector(name, cursor)
-    return _Selector("newest", 0)
+    async def __call__(self, scope: Scope, send: Send, segment: bytes) -> None:
+        """`segment`: the raw path segment that names the room. Raises Problem."""
+        request = self._pages.request(segment, scope["query_string"])
+        await self._services.settle(request.local, request.min_index)
+        try:
+            body, link = self._pages.render(request)
+        except Exception as error:
+            raise self._pages.unreadable(error) from None
+        headers = [*PAGE, (b"x-raft-index", b"%d" % self._services.replica.applied_index)]
+        if link:
+            headers.append((b"link", link))
+        await respond(send, 200, headers, body)
 
 
-def _link(key: bytes, page: Page, limit: int, *, local: bool) -> bytes:
+@lru_cache(maxsize=4096)
+def _path(key: bytes) -> str:
+    return f"/rooms/{quote(key, safe='')}"
+
+
+def _link(request: PageRequest, page: Page) -> bytes:
     """RFC 8288: `prev` holds older messages, `next` newer ones."""
-    path = f"/rooms/{quote(key, safe='')}"
-    tail = f"&limit={limit}" + ("&consistency=local" if local else "")
+    path = _path(request.key)
+    tail = f"&limit={request.limit}" + ("&consistency=local" if request.local else "")
     links = []
     if page.older is not None:
         links.append(f'<{path}?before={page.older}{tail}>; rel="prev"')

@@ -118,6 +118,10 @@ def failed_post(failure: Failure) -> Problem:
     return Problem(*_FAILURES[failure])
 
 
+def unreadable() -> Problem:
+    return Problem("unreadable", "This node cannot read its log; its own messages say why. Ask another node.")
+
+
 def no_leader() -> Problem:
     return failed_post(Failure.NO_LEADER)
 

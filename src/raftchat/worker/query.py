@@ -21,7 +21,7 @@ _BAD_ESCAPE = re.compile(rb"%(?![0-9A-Fa-f]{2})")
 
 def _decode(raw: bytes, what: str, code: str) -> str:
     """Percent-decode (RFC 3986 section 2.1) to UTF-8. Raises Problem `code`."""
-    if _BAD_ESCAPE.search(raw):
+    if b"%" in raw and _BAD_ESCAPE.search(raw):
         raise Problem(code, f"{what} contains a '%' that is not followed by two hexadecimal digits.")
     try:
         return unquote_to_bytes(raw).decode()

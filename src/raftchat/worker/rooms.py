@@ -35,7 +35,7 @@ class _Rooms:
         query = Query(request.scope["query_string"], services.config)
         limit = query.limit(services.config.rooms_limit_default, services.config.rooms_limit_max)
         after, prefix, details = query.text("after"), query.text("prefix") or "", query.flag("details")
-        await services.settle(query)
+        await services.settle(query.local(), query.min_index())
         rooms, more = services.replica.state.rooms_after(limit, after=after, prefix=prefix)
         headers = {name.decode(): value.decode() for name, value in API_HEADERS}
         headers["X-Raft-Index"] = str(services.replica.applied_index)
@@ -58,12 +58,13 @@ class _Rooms:
         key = services.room_of_segment(segment)
         if services.replica.state.room(key) is None:
             # Unknown here so far. That it exists nowhere must be confirmed, but a room that is known is known.
-            await services.settle(Query(request.scope["query_string"], services.config))
+            query = Query(request.scope["query_string"], services.config)
+            await services.settle(query.local(), query.min_index())
         if services.replica.state.room(key) is None:
             raise Problem("room_not_found", f"There is no room {key.decode()!r}.")
-        query = request.scope["query_string"]
+        query_string = request.scope["query_string"]
         # Relative to this path, so that it also holds behind a proxy that puts a prefix in front.
-        location = b"rooms/" + segment + (b"?" + query if query else b"")
+        location = b"rooms/" + segment + (b"?" + query_string if query_string else b"")
         headers = {name.decode(): value.decode() for name, value in API_HEADERS}
         headers["X-Raft-Index"] = str(services.replica.applied_index)
         headers["Location"] = location.decode("latin-1")

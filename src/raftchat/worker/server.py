@@ -26,10 +26,10 @@ from raftchat.worker.http_protocol import HttpProtocol
 from raftchat.worker.hub import Hub
 from raftchat.worker.link import RaftLink
 from raftchat.worker.pending import PendingPosts
-from raftchat.worker.post_cycle import PostCycle, post_cycles
 from raftchat.worker.query import segment_decoder
 from raftchat.worker.replica import Reader, Replica
 from raftchat.worker.services import Services
+from raftchat.worker.short_cuts import ShortCut, short_cuts
 from raftchat.worker.socket_protocol import SocketProtocol
 
 log = logging.getLogger(__name__)
@@ -112,7 +112,7 @@ class WorkerServer:
             room_of_segment=segment_decoder(config),
             clock_s=clock_s,
         )
-        self._server = _Server(self._uvicorn(App(services, web), post_cycles(services)), self._announce)
+        self._server = _Server(self._uvicorn(App(services, web), short_cuts(services)), self._announce)
         self._stopping = False
 
     async def serve(self, http: list[socket.socket], ipc: socket.socket) -> None:
@@ -132,7 +132,7 @@ class WorkerServer:
         """What SIGTERM does."""
         self._server.stop()
 
-    def _uvicorn(self, app: App, short_cut: Callable[[HttpProtocol], PostCycle | None]) -> uvicorn.Config:
+    def _uvicorn(self, app: App, short_cut: ShortCut) -> uvicorn.Config:
         config = self._config
         return uvicorn.Config(
             app,

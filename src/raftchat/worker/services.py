@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NoReturn
 
 from raftchat.config import Config
 from raftchat.worker.counters import Counters
 from raftchat.worker.hub import Hub
 from raftchat.worker.link import RaftLink
-from raftchat.worker.problems import Problem, no_leader
-from raftchat.worker.query import Query
+from raftchat.worker.problems import Problem, no_leader, unreadable
 from raftchat.worker.replica import NotApplied, Replica
 
 
@@ -29,34 +27,37 @@ class Services:
     clock_s: Callable[[], float]
     """Monotonic seconds."""
 
-    async def settle(self, query: Query) -> None:
-        """Wait until this worker may answer a read with the consistency that `query` asks for (docs/api.md).
-
-        Raises Problem: `invalid_query`, `no_leader`, `not_applied`, `not_ready`.
-        """
-        min_index = query.min_index()
-        if query.local():
-            index = 0
-        else:
-            index = await self.link.read_index()
-            if index == 0:
-                raise no_leader()
+    def is_applied(self, index: int) -> bool:
+        """Whether this worker may answer now what needs `index` to be applied."""
         replica = self.replica
-        if replica.applied_index >= index and replica.applied_index >= min_index and replica.replayed:
-            return
+        return replica.replayed and replica.applied_index >= index and not replica.failed
+
+    async def wait_applied(self, index: int) -> None:
+        """Raises Problem: `unreadable`, `not_ready`, `not_applied`."""
+        replica = self.replica
         if replica.failed:
-            self._unreadable()
+            raise unreadable()
         try:
-            await replica.wait_applied(max(index, min_index))
+            await replica.wait_applied(index)
         except NotApplied:
             if replica.failed:
-                self._unreadable()
+                raise unreadable() from None
             if not replica.replayed:
                 raise Problem("not_ready", "This node is still reading its log.") from None
             raise Problem(
-                "not_applied", f"This node has applied entry {replica.applied_index}, not {max(index, min_index)} yet."
+                "not_applied", f"This node has applied entry {replica.applied_index}, not {index} yet."
             ) from None
 
-    @staticmethod
-    def _unreadable() -> NoReturn:
-        raise Problem("unreadable", "This node cannot read its log; its own messages say why. Ask another node.")
+    async def settle(self, local: bool, min_index: int) -> None:
+        """Wait until this worker may answer a read of the consistency that was asked for (docs/api.md).
+
+        Raises Problem: `no_leader`, and those of `wait_applied`.
+        """
+        index = min_index
+        if not local:
+            read_index = await self.link.read_index()
+            if read_index == 0:
+                raise no_leader()
+            index = max(index, read_index)
+        if not self.is_applied(index):
+            await self.wait_applied(index)
