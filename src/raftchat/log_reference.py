@@ -149,16 +149,13 @@ class Log:
     # State
 
     @property
-    def first_index(self) -> int:
-        """Lowest index kept; `last_index + 1` when empty."""
-        return self._directory.live[0].base_index
-
-    @property
     def active_sequence(self) -> int:
         return self._directory.active.header.sequence
 
     def _at(self, last_index: int, last_term: int, last_time_ms: int) -> None:
         self.last_index, self.last_term, self.last_time_ms = last_index, last_term, last_time_ms
+        self.first_index = self._directory.live[0].base_index
+        """Lowest index kept; `last_index + 1` when empty."""
 
     def _continue_after(self, last_index: int, term: int, time_ms: int, keep: bool = True, cut: bool = False) -> None:
         """Go on after `last_index` in a new segment. What is overridden is unlinked; all that was, unless `keep`."""
@@ -401,7 +398,10 @@ class Log:
     def drop_prefix(self, first_index: int) -> None:
         """Unlink sealed segments that hold nothing from `first_index` on."""
         self._require_usable()
-        self._directory.drop_prefix(first_index)
+        try:
+            self._directory.drop_prefix(first_index)
+        finally:
+            self.first_index = self._directory.live[0].base_index
 
     def reset(self, last_index: int, last_term: int, last_time_ms: int) -> None:
         """Forget everything and continue after `last_index` (an installed snapshot)."""
@@ -420,3 +420,4 @@ class Log:
     def close(self) -> None:
         """Batches that were handed out stay readable. Nothing is synced."""
         self._closed = True
+        self._directory.live = []

@@ -24,7 +24,9 @@ def garbled(random_: random.Random, data: bytes) -> bytes:
                 at = random_.randrange(len(changed))
                 changed[at : at + 16] = random_.randbytes(min(16, len(changed) - at))
             case 1:  # a record's size lies
-                struct.pack_into("<I", changed, random_.choice(offsets[:-1]) + 16, random_.choice([0, 7, 2**31, 2**32 - 1]))
+                struct.pack_into(
+                    "<I", changed, random_.choice(offsets[:-1]) + 16, random_.choice([0, 7, 2**31, 2**32 - 1])
+                )
             case 2:  # a block of zeros
                 at = random_.randrange(64, len(changed))
                 changed[at : at + 512] = bytes(min(512, len(changed) - at))

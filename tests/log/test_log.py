@@ -51,7 +51,7 @@ def test_log_time_never_goes_back(kit: Kit) -> None:
 def test_terms_never_go_back_and_stay_in_range(kit: Kit, term: int, time_ms: int) -> None:
     log = kit.open()
     log.append(kit.post(), 2, 1)
-    with pytest.raises(ValueError, match="term|time"):
+    with pytest.raises(ValueError, match=r"term|time"):
         log.append(kit.post(), term, time_ms)
     assert log.last_index == 1
 

@@ -42,7 +42,7 @@ def test_both_pack_the_same_bytes() -> None:
 
 def test_what_does_not_fit_is_not_packed(kit: Kit) -> None:
     for bad in [(0, b"", b""), (256, b"", b""), (16, b"k" * 65536, b""), (16, b"", b"", b"m" * 256)]:
-        with pytest.raises(ValueError, match="kind|key|meta"):
+        with pytest.raises(ValueError, match=r"kind|key|meta"):
             kit.module.pack(*bad)
 
 

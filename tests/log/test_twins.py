@@ -85,7 +85,14 @@ class Twins(RuleBasedStateMachine):
             parse = self.kits[at].module.parse_batch
             parsed = parse(bytes(batch.data), batch.segment_id, batch.first_index)
             follower.append_batch(parsed, follower.last_index + 1)
-            return batch.first_index, batch.last_index, batch.term, bytes(batch.data), batch.membership, batch.segment_id
+            return (
+                batch.first_index,
+                batch.last_index,
+                batch.term,
+                bytes(batch.data),
+                batch.membership,
+                batch.segment_id,
+            )
 
         self.both(one)
 
