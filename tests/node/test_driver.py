@@ -250,7 +250,10 @@ def test_what_is_not_made_of_records_is_refused_as_bad(alone: Node, records: byt
     assert alone.log.last_index == last
 
 
-def test_a_full_disk_refuses_posts_serves_reads_and_recovers_by_itself(alone: Node) -> None:
+def test_a_full_disk_refuses_posts_serves_reads_and_recovers_by_itself(
+    alone: Node, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
     alone.log.full = True
     alone.driver.propose(alone, 1, post())
     alone.driver.read(alone, 5)
@@ -261,6 +264,7 @@ def test_a_full_disk_refuses_posts_serves_reads_and_recovers_by_itself(alone: No
     alone.settle()
     assert alone.told[2].first_index == 2
     assert alone.told[3] == ("commit", 2)
+    assert [r.levelname for r in caplog.records] == ["ERROR", "INFO"]
 
 
 def test_other_errors_of_the_log_end_the_process(alone: Node, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -286,6 +290,10 @@ def test_a_follower_with_a_full_disk_takes_the_entries_later(one_of_three: Node,
     node.settle()
     assert node.log.last_index == 0
     assert not [m for _, m in node.sent if isinstance(m, AppendReply) and m.match_index > 0]
+    node.driver.propose(node, 1, post())
+    node.turn()
+    assert (1, Refusal.DISK_FULL) in node.told, "it could not see what becomes of a post"
+    assert not [m for _, m in node.sent if isinstance(m, Forward)]
     node.log.full = False
     node.driver.receive(2, message)
     node.settle()

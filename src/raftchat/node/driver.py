@@ -114,7 +114,8 @@ class Driver:
         self._commit_index = 0
         self._membership = raft.membership
         self._active_sequence = node_log.active_sequence
-        self._disk_full_told = False
+        self._full_at: int | None = None
+        """Last index of the log when the disk was found full; None: there is room, as far as known."""
         self.stopping = False
         self.turns = 0
         self.batches = 0
@@ -211,9 +212,9 @@ class Driver:
             self._disk_is_full(error)
 
     def _disk_is_full(self, error: OSError) -> None:
-        if not self._disk_full_told:
+        if self._full_at is None:
             log.error("The disk is full: nothing can be appended until there is room", extra={"error": str(error)})
-            self._disk_full_told = True
+        self._full_at = self._log.last_index
 
     def _append(self, records: Buffer) -> Accepted | Refusal | NotLeader:
         """Append as the leader: the answer without its batch number."""
@@ -231,9 +232,6 @@ class Driver:
             self._disk_is_full(error)
             return Refusal.DISK_FULL
         self.batches += 1
-        if self._disk_full_told:
-            log.info("There is room on the disk again")
-            self._disk_full_told = False
         return Accepted(0, first_index, self._raft.term, self._log.last_time_ms)
 
     def _valid(self, records: Buffer) -> bool:
@@ -255,6 +253,9 @@ class Driver:
             case NotLeader(leader=leader):
                 if leader in (0, self._node_id):
                     client.refused(batch, Refusal.NO_LEADER)
+                elif self._full_at is not None:
+                    # The leader might take it, but this node could not see what becomes of it.
+                    client.refused(batch, Refusal.DISK_FULL)
                 else:
                     self._forwards.send(client, batch, records, leader)
 
@@ -276,6 +277,9 @@ class Driver:
     # What follows
 
     def _emit(self, ready: Ready) -> None:
+        if self._full_at is not None and self._log.last_index > self._full_at:
+            log.info("There is room on the disk again")
+            self._full_at = None
         for to, message in ready.messages:
             self._network.send(to, message)
         if self._raft.membership is not self._membership:

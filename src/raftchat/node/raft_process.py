@@ -35,7 +35,7 @@ from raftchat.node.status import status_json
 from raftchat.node.workers import Workers
 from raftchat.raft import Raft, Role
 
-log = logging.getLogger(__name__)
+log = logging.getLogger("raftchat.node.raft_process")  # __name__ is "__main__"
 
 
 class RaftProcess:
