@@ -26,8 +26,20 @@ _RAFT_GAUGES = {
 }
 _MEMBER_GAUGES = {
     "MatchIndex": ("raft_member_match_index", "Durable on that member, as the leader knows it."),
-    "LagEntries": ("raft_member_lag_entries", "Entries that member is behind the leader."),
+    "Lag": ("raft_member_lag_entries", "Entries that member is behind the leader."),
+    "Connected": ("raft_member_connected", "1 if this node is connected to that member."),
     "LastContactMs": ("raft_member_last_contact_milliseconds", "Time since that member last answered the leader."),
+}
+_LOG_GAUGES = {
+    "Bytes": ("log_bytes", "Size of the log's files."),
+    "Segments": ("log_segments", "Files the log consists of."),
+}
+_RAFT_COUNTERS = {
+    "turns": "Turns of the Raft process's loop.",
+    "batches": "Batches appended to the log.",
+    "syncs": "Times the log was made durable.",
+    "peer_bytes_sent": "Bytes sent to other members.",
+    "peer_frames_dropped": "Frames dropped because a member did not read.",
 }
 
 
@@ -48,6 +60,8 @@ class _NodeCollector(Collector):
         yield _gauge("messages", "Messages in all rooms.", self._state.messages)
         yield _gauge("applied_index", "Last entry applied by the worker that answers.", self._state.applied_index)
         yield from self._raft()
+        for key, (name, text) in _LOG_GAUGES.items():
+            yield _gauge(name, text, self._status.get("Log", {}).get(key, 0))
         yield from self._workers()
 
     def _raft(self) -> Iterator[Metric]:
@@ -66,7 +80,7 @@ class _NodeCollector(Collector):
 
     def _workers(self) -> Iterator[Metric]:
         counters = self._status.get("Counters", {})
-        for name, text in COUNTERS.items():
+        for name, text in {**_RAFT_COUNTERS, **COUNTERS}.items():
             yield CounterMetricFamily(f"raftchat_{name}", text, value=counters.get(name, 0))
         for name, text in GAUGES.items():
             yield _gauge(name, text, counters.get(name, 0))

@@ -42,7 +42,20 @@ def components(config: Config) -> Json:
                     "AppliedIndex": {"type": "integer"},
                 }
             ),
-            "Member": {"type": "object", "required": ["ID"], "properties": {"ID": {"type": "integer", "minimum": 1}}},
+            "Member": {
+                "type": "object",
+                "required": ["ID", "Role"],
+                "properties": {
+                    "ID": {"type": "integer", "minimum": 1},
+                    "URL": {"type": "string"},
+                    "Role": {"enum": ["voter", "learner"]},
+                    "Leader": {"type": "boolean"},
+                    "Connected": {"type": "boolean", "description": "To the node that is asked."},
+                    "MatchIndex": {"type": "integer", "description": "Durable there; told by the leader alone."},
+                    "Lag": {"type": "integer", "description": "Entries behind; told by the leader alone."},
+                    "LastContactMs": {"type": ["integer", "null"], "description": "Milliseconds ago; null: never."},
+                },
+            },
             "Status": {
                 "type": "object",
                 "required": ["ID", "Role", "Term", "Leader", "CommitIndex", "Members"],
