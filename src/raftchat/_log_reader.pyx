@@ -24,6 +24,7 @@ from collections import namedtuple
 
 from raftchat._log_segment import CorruptLog
 
+_new_tuple = tuple.__new__
 KeyRun = namedtuple("KeyRun", "kind key indexes bytes last_time_ms", module="raftchat._log")
 
 cdef uint64_t UNLIMITED = 1ULL << 62
@@ -336,14 +337,14 @@ cdef list collect(Groups *groups, uint64_t first_index):
     cdef array.array indexes
     cdef Run *run
     cdef uint64_t at
+    cdef uint32_t number
     found = []
     for number in range(groups.count):
-        run = &groups.runs[<uint32_t>number]
+        run = &groups.runs[number]
         indexes = array.clone(INDEXES, run.count, False)
         run.next_index = <uint64_t *>indexes.data.as_voidptr
-        found.append(
-            KeyRun(run.kind, PyBytes_FromStringAndSize(run.key, run.key_size), indexes, run.bytes, run.last_time_ms)
-        )
+        key = PyBytes_FromStringAndSize(run.key, run.key_size)
+        found.append(_new_tuple(KeyRun, (run.kind, key, indexes, run.bytes, run.last_time_ms)))
     with nogil:
         for at in range(groups.entries):
             run = &groups.runs[groups.run_of[at]]
