@@ -21,7 +21,7 @@ setup(
             )
             for name in ("_log", "_log_directory", "_log_reader", "_log_record", "_log_segment")
         ],
-        build_dir="build",
+        build_dir="build/checked" if CHECKED else "build",
         include_path=["src"],
         force=CHECKED,
         compiler_directives={

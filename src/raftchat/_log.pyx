@@ -43,6 +43,7 @@ cdef class SyncPoint:
     cdef readonly uint64_t last_index
     cdef readonly uint64_t generation
     cdef Descriptor file                # None: nothing to flush. Kept open even if the file was sealed or unlinked
+    cdef Directory directory            # is told of a failure
     cdef bint done
 
     def wait(self):
@@ -53,7 +54,11 @@ cdef class SyncPoint:
             with nogil:
                 failed = fdatasync(file.fd)
             if failed:
-                PyErr_SetFromErrno(OSError)
+                try:
+                    PyErr_SetFromErrno(OSError)
+                except OSError as error:
+                    self.directory.failure = error
+                    raise
             self.file = None
         self.done = True
 
@@ -299,6 +304,7 @@ cdef class Log:
         self._require_usable()
         point.last_index = self.last_index
         point.generation = self.generation
+        point.directory = self.directory
         point.file = self.directory.active.file if self.last_index > self.synced_index else None
         return point
 

@@ -51,9 +51,13 @@ class Directory:
         for at, segment in enumerate(self.live):
             yield segment, self.live[at + 1].base_index - 1 if at + 1 < len(self.live) else last_index
 
-    def holder(self, index: int) -> SegmentFile:
-        """The segment of an entry that is not below the first."""
-        return next(segment for segment in reversed(self.live) if segment.base_index <= index)
+    def holder(self, index: int, last_index: int) -> tuple[SegmentFile, int]:
+        """The segment of an entry, and the last that counts in it, of a log that reaches to `last_index`."""
+        for segment in reversed(self.live):
+            if segment.base_index <= index:
+                return segment, last_index
+            last_index = segment.base_index - 1
+        raise AssertionError(f"entry {index} is below the first")
 
     def verify(self, last_index: int, on_progress: Callable[[int, int], None] | None) -> tuple[int, list[LogError]]:
         """Records found good, and each fault. `on_progress(bytes done, bytes in all)`."""

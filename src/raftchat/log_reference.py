@@ -26,6 +26,7 @@ from raftchat.log_records import (
     Batch,
     Buffer,
     Entry,
+    Header,
     as_bytes_view,
     check_unstamped,
     entry_at,
@@ -90,18 +91,20 @@ class Recovery(NamedTuple):
 class SyncPoint:
     """An fdatasync to be made: begun by `Log.begin_sync`, waited for in any thread, ended by `Log.end_sync`."""
 
-    __slots__ = ("_done", "_file", "generation", "last_index")
+    __slots__ = ("_directory", "_done", "_file", "generation", "last_index")
 
-    def __init__(self, last_index: int, generation: int, file: File | None) -> None:
+    def __init__(self, last_index: int, generation: int, file: File | None, directory: Directory) -> None:
         self.last_index = last_index
         self.generation = generation
         self._file = file
+        self._directory = directory
         self._done = False
 
     def wait(self) -> None:
         """Flush. Raises OSError; then the process must end (assumption 5)."""
         if self._file is not None:
-            self._file.sync()
+            with self._directory.no_return():
+                self._file.sync()
             self._file = None
         self._done = True
 
@@ -175,11 +178,14 @@ class Log:
         if self._closed:
             raise ValueError("the log is closed")
 
-    def _holder(self, index: int) -> SegmentFile:
-        """The segment an entry lies in. Raises IndexError."""
+    def _holder(self, index: int) -> tuple[SegmentFile, int]:
+        """The segment an entry lies in, and the last entry that counts there. Raises IndexError."""
         if not self.first_index <= index <= self.last_index:
             raise IndexError(f"entry {index} is not in the log ({self.first_index} to {self.last_index})")
-        return self._directory.holder(index)
+        return self._directory.holder(index, self.last_index)
+
+    def _record(self, index: int) -> tuple[bytes, Header]:
+        return self._holder(index)[0].record(index)
 
     def segments(self) -> list[Segment]:
         self._require_open()
@@ -298,7 +304,7 @@ class Log:
         """Older segments were synced when they were left, so the active one is all there is to flush."""
         self._require_usable()
         file = self._directory.active.file if self.last_index > self.synced_index else None
-        return SyncPoint(self.last_index, self.generation, file)
+        return SyncPoint(self.last_index, self.generation, file, self._directory)
 
     def end_sync(self, point: SyncPoint) -> None:
         """Advance `synced_index` to the point's, unless the tail was cut since. Raises ValueError before `wait`."""
@@ -318,7 +324,7 @@ class Log:
             return 0
         if index == self.first_index - 1:
             return self._directory.live[0].header.prev_term
-        return self._holder(index).record(index)[1].term
+        return self._record(index)[1].term
 
     def slice(self, first_index: int, max_bytes: int) -> Batch | None:
         """The longest batch from `first_index` within `max_bytes`, but at least one entry; None past the end.
@@ -328,8 +334,7 @@ class Log:
         self._require_open()
         if first_index > self.last_index:
             return None
-        segment = self._holder(first_index)
-        last_index = next(last for candidate, last in self._directory.ranges(self.last_index) if candidate is segment)
+        segment, last_index = self._holder(first_index)
         parts: list[bytes] = []
         size, term, membership = 0, 0, None
         for index in range(first_index, last_index + 1):
@@ -357,7 +362,7 @@ class Log:
         self._require_open()
         found: list[Entry] = []
         for index in range(first_index, last_index + 1):
-            data, header = self._holder(index).record(index)
+            data, header = self._record(index)
             max_bytes -= header.size
             if found and max_bytes < 0:
                 break
@@ -389,7 +394,7 @@ class Log:
         if last_index == self.last_index:
             return
         if last_index >= self.first_index:
-            header = self._holder(last_index).record(last_index)[1]
+            header = self._record(last_index)[1]
             self._continue_after(last_index, header.term, header.time_ms, cut=True)
         else:
             start = self._directory.live[0].header

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 import shutil
 import subprocess
@@ -122,31 +123,38 @@ def test_a_new_directory_is_durable_itself(fast_directory: Path) -> None:
 
 
 def test_the_compiled_one_makes_the_same_system_calls(fast_directory: Path) -> None:
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("no strace")
     trace = fast_directory / "trace"
     (fast_directory / "log").mkdir()
-    program = (
-        "import sys, pathlib\n"
+    calls = "trace=openat,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,fallocate"
+    traced(fast_directory, ["-y", "-e", calls, "-o", str(trace)], "live(kit)")
+    assert parse_trace(trace.read_text(), fast_directory / "log") == [("sync", "directory"), *STEPS]
+
+
+def traced(directory: Path, options: list[str], program: str) -> str:
+    """Run a program with a `kit` of the compiled log under strace: what it printed."""
+    strace = shutil.which("strace")
+    if strace is None:
+        assert os.geteuid() != 0, "strace is missing: apt-get install strace"
+        pytest.skip("no strace")
+    preamble = (
+        "import pathlib\n"
         "from raftchat import _log\n"
         "from tests.log.kit import Kit\n"
         "from tests.log.test_disk import live\n"
-        f"live(Kit(_log, pathlib.Path({str(fast_directory)!r})))\n"
+        f"kit = Kit(_log, pathlib.Path({str(directory)!r}))\n"
     )
-    calls = "trace=openat,fsync,fdatasync,rename,renameat,renameat2,unlink,unlinkat,fallocate"
     done = subprocess.run(
-        [strace, "-f", "-y", "-e", calls, "-o", trace, sys.executable, "-c", program],
+        [strace, "-f", *options, sys.executable, "-c", preamble + program],
         cwd=Path(__file__).parents[2],
         capture_output=True,
         text=True,
         timeout=60,
         check=False,
     )
-    if "ptrace" in done.stderr:
+    if "PTRACE" in done.stderr:
         pytest.skip("tracing is not permitted here")
     assert done.returncode == 0, done.stderr
-    assert parse_trace(trace.read_text(), fast_directory / "log") == [("sync", "directory"), *STEPS]
+    return done.stdout
 
 
 def parse_trace(text: str, directory: Path) -> list[tuple[str, str]]:
@@ -364,39 +372,26 @@ def test_a_failed_wait_does_not_count(fast_directory: Path) -> None:
     with pytest.raises(ValueError, match="failed"):
         log.end_sync(point)
     assert log.synced_index == 0
+    with pytest.raises(OSError, match="cannot go on"):
+        log.begin_sync()
 
 
-def test_a_failed_fdatasync_of_the_compiled_one_is_an_oserror(fast_directory: Path) -> None:
-    """By strace's fault injection, in a process of its own."""
-    strace = shutil.which("strace")
-    if strace is None:
-        pytest.skip("no strace")
-    program = (
-        "import pathlib\n"
-        "from raftchat import _log\n"
-        "from tests.log.kit import Kit\n"
-        f"kit = Kit(_log, pathlib.Path({str(fast_directory)!r}))\n"
+@pytest.mark.parametrize(("refused", "when"), [("roll()", 3), ("log.begin_sync().wait()", 2)])
+def test_after_a_failed_fdatasync_the_compiled_one_is_done(fast_directory: Path, refused: str, when: int) -> None:
+    """fdatasync 1 is of the first segment; 2 of the spare, if it rolls; 3 then of the segment that is left."""
+    printed = traced(
+        fast_directory,
+        ["-o", "/dev/null", "-e", f"inject=fdatasync:error=EIO:when={when}"],
         "log = kit.open()\n"
         "log.append(kit.posts(25, size=20), 1, 1)\n"
-        "for refused in (lambda: log.append(kit.posts(25, size=20), 1, 1), lambda: log.append(kit.post(), 1, 1)):\n"
+        "roll = lambda: log.append(kit.posts(25, size=20), 1, 1)\n"
+        f"for refused in (lambda: {refused}, roll, log.begin_sync, lambda: log.truncate_suffix(3)):\n"
         "    try:\n"
         "        refused()\n"
         "    except OSError as error:\n"
-        "        print(error.errno, log.last_index)\n"
+        "        print(error.errno, log.last_index, log.synced_index)\n",
     )
-    # The first fdatasync is of the first segment, the second of the spare, the third of the segment that is left.
-    done = subprocess.run(
-        [strace, "-f", "-o", "/dev/null", "-e", "inject=fdatasync:error=EIO:when=3", sys.executable, "-c", program],
-        cwd=Path(__file__).parents[2],
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    if "ptrace" in done.stderr:
-        pytest.skip("tracing is not permitted here")
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.split() == ["5", "25", "5", "25"]
+    assert printed.split() == ["5", "25", "0"] * 4
 
 
 def test_the_protocol_is_what_the_real_disk_offers() -> None:
