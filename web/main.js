@@ -35,4 +35,5 @@ const roomInUrl = () => {
 const open = () => session.open(roomInUrl() || "general");
 addEventListener("hashchange", open);
 open();
+session.loadRooms();
 socket.start();

@@ -22,7 +22,7 @@ export class Session {
 
   // The socket is open (again). It was opened first, so what is fetched now and what it brings overlap: no gap.
   async resync() {
-    this.#loadRooms();
+    this.loadRooms();
     const last = this.#store.messages.at(-1)?.ID;
     if (last === undefined) await this.#load();
     else await this.#catchUp(last);
@@ -97,12 +97,13 @@ export class Session {
     }
   }
 
-  async #loadRooms() {
+  // At start, and again whenever the socket opens: what came into being meanwhile was not told.
+  async loadRooms() {
     try {
       const { names, truncated } = await this.#api.rooms();
       this.#store.addRooms(names, truncated);
     } catch {
-      setTimeout(() => this.#store.connection === "open" && this.#loadRooms(), RETRY_MS);
+      setTimeout(() => this.#store.connection === "open" && this.loadRooms(), RETRY_MS);
     }
   }
 }
