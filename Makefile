@@ -47,15 +47,15 @@ lint: $(VENV)/.installed-test
 types: $(VENV)/.installed-test
 	$(BIN)/mypy
 
-# Two lanes, one after the other: what only computes shares both cores; what starts real nodes measures time and
-# has them for itself. Both always run, and either fails the target.
+# Two lanes of tests, one after the other: what only computes shares both cores; what starts real nodes measures time
+# and has them for itself. All steps run, whatever becomes of one, and each can fail the target.
 test: $(VENV)/.installed-test
 	@scripts/prerequisites test
-	@$(MAKE) --no-print-directory lint types
-	@status=0; \
-	$(MAKE) --no-print-directory unit || status=1; \
-	$(MAKE) --no-print-directory process || status=1; \
-	exit $$status
+	@failed=; \
+	for step in lint types unit process; do \
+		$(MAKE) --no-print-directory $$step || failed="$$failed $$step"; \
+	done; \
+	[ -z "$$failed" ] || { echo "failed:$$failed"; exit 1; }
 
 unit: $(VENV)/.installed-test
 	$(PYTEST) -n $(WORKERS) --dist worksteal -m "not process and not browser"
