@@ -1,10 +1,11 @@
 """The segmented log in C speed. `docs/log-format.md` is its specification, `log_reference` its plain twin.
 
 Knows records, segments and files. Does not know Raft's rules, rooms, JSON beyond copying it, processes or clocks.
-One process owns a directory (`Log`); any number may read what is committed (`LogReader`). Neither is thread-safe, except
-for `SyncPoint.wait`.
+One process owns a directory (`Log`); any number may read what is committed (`LogReader`). Neither is thread-safe,
+except for `SyncPoint.wait`.
 """
 
+from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, final
 
@@ -31,7 +32,7 @@ class BadBatch(ValueError):
     """Records from outside (a peer, a worker) that are not what they claim to be."""
 
 class Entry(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     term: int
     time_ms: int
     kind: int
@@ -46,7 +47,10 @@ class Segment(NamedTuple):
     path: str
 
 class Recovery(NamedTuple):
-    """What opening found. `torn` = a tail that never became durable was cut at `offset` of `path`."""
+    """How the active segment was found: where its records end, and how much after that, up to the last byte not zero.
+
+    `torn`: that tail never became durable (or the file was too short), and was cut.
+    """
 
     torn: bool
     path: str
@@ -74,7 +78,7 @@ class SyncPoint:
     last_index: int
     generation: int
     def wait(self) -> None:
-        """Flush, without the GIL. Raises OSError; then the process must end (assumption 5)."""
+        """Flush, without the GIL. Raises OSError; then the process must end (assumption 5): the log refuses more."""
 
 def pack(kind: int, key: Buffer, value: Buffer, meta: Buffer = b"") -> bytes:
     """One unstamped record. Raises ValueError for kind 0, key over 64 KiB - 1 or meta over 255 bytes."""
@@ -98,6 +102,7 @@ class Log:
     """Number of tail cuts since opening: an index means the same entry only within one generation."""
     active_sequence: int
     recovery: Recovery | None
+    """None: the log is new."""
     def __init__(
         self,
         directory: str,
@@ -112,15 +117,20 @@ class Log:
         """Stamp unstamped records and append them: first and last index. One pass, no copy but into the mapping.
 
         `time_ms` below `last_time_ms` is raised to it. Raises OSError (ENOSPC) when no segment can be made; then
-        nothing was appended.
+        nothing was appended. Raises BadBatch if `records` are not whole records, or one is larger than a segment.
         """
 
     def append_batch(self, batch: Batch, from_index: int) -> None:
-        """Append the records of a checked batch from `from_index`, which must be `last_index + 1`, as they are."""
+        """Append the records of a checked batch from `from_index`, which must be `last_index + 1`, as they are.
 
-    def begin_sync(self) -> SyncPoint: ...
+        Raises BadBatch if term or time would go back, OSError as `append` does.
+        """
+
+    def begin_sync(self) -> SyncPoint:
+        """What is to be flushed so that everything up to now is durable. The log may go on, even roll, meanwhile."""
+
     def end_sync(self, point: SyncPoint) -> None:
-        """Advance `synced_index` to the point's, unless the tail was cut since."""
+        """Advance `synced_index` to the point's, unless the tail was cut since. Raises ValueError before `wait`."""
 
     def term_at(self, index: int) -> int:
         """Term of an entry; also of `first_index - 1`; 0 for index 0. Raises IndexError elsewhere."""
@@ -131,12 +141,17 @@ class Log:
         It ends before an entry that is corrupt; only if that is the first, CorruptLog is raised.
         """
 
-    def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]: ...
+    def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]:
+        """The entries of a range, as many as fit into `max_bytes` of log, but at least one. Raises IndexError."""
+
     def find_kind(self, kind: int) -> list[Entry]:
         """All entries of one kind (walks every header: for opening, and kinds that are rare)."""
 
     def truncate_suffix(self, last_index: int) -> None:
-        """Keep up to `last_index`: a new segment is made, nothing is shrunk. Durable on return."""
+        """Keep up to `last_index`: a new segment is made, nothing is shrunk. Durable on return.
+
+        Raises IndexError outside first_index - 1 to last_index, OSError if no segment can be made; then nothing is cut.
+        """
 
     def drop_prefix(self, first_index: int) -> None:
         """Unlink sealed segments that hold nothing from `first_index` on."""
@@ -148,25 +163,31 @@ class Log:
     def verify(self, on_progress: Callable[[int, int], None] | None = None) -> tuple[int, list[LogError]]:
         """Read everything: records found good, and each fault. `on_progress(bytes done, bytes in all)`."""
 
-    def close(self) -> None: ...
+    def close(self) -> None:
+        """Batches that were handed out stay readable. Nothing is synced."""
 
 class KeyRun(NamedTuple):
     """Entries of one kind and key within a scanned range."""
 
     kind: int
     key: bytes
-    indexes: "array[int]"  # noqa: F821  ('Q')
+    indexes: array[int]
+    """Type 'Q', ascending."""
     bytes: int
     """Their size in the log, headers and padding included."""
     last_time_ms: int
 
 @final
 class LogReader:
-    """Committed entries for other processes, from read-only mappings. Every record read is checked."""
+    """Committed entries for other processes, from read-only mappings. Every record read is checked.
+
+    Reading raises IndexError below the first segment known, CorruptLog where a record is bad or there is none yet, and
+    FileNotFoundError in a segment that was unlinked before it was added.
+    """
 
     def __init__(self, directory: str) -> None: ...
     def add_segment(self, sequence: int, base_index: int) -> None:
-        """The owner made a segment. Must be told in order of sequence."""
+        """The owner made a segment. Told in order of sequence, else ValueError. Raises as opening a log does."""
 
     def scan(self, first_index: int, last_index: int) -> list[KeyRun]:
         """Group a range by (kind, key), in order of first appearance."""
@@ -174,12 +195,14 @@ class LogReader:
     def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]: ...
     def term_at(self, index: int) -> int: ...
     def page(self, indexes: Sequence[int]) -> bytes:
-        """A JSON array of these posts, rendered straight from the mapping."""
+        """A JSON array of these posts, rendered straight from the mapping. Raises ValueError if one is not a post."""
 
-    def frames(self, first_index: int, last_index: int, names: Mapping[bytes, bytes] | None) -> list[tuple[bytes, bytes]]:
+    def frames(
+        self, first_index: int, last_index: int, names: Mapping[bytes, bytes] | None
+    ) -> list[tuple[bytes, bytes]]:
         """(key, `{"RoomName":…,"Post":{…}}`) for each post in the range, in order.
 
-        `names` maps a key to its JSON string; posts of keys not in it are left out. None: all (names are made on the way).
+        `names` maps a key to its JSON string; posts of keys not in it are left out. None: all, names made on the way.
         """
 
     def close(self) -> None: ...

@@ -382,23 +382,13 @@ cdef class Log:
     def find_kind(self, int kind):
         """All entries of one kind (walks every header: for opening, and kinds that are rare)."""
         cdef SegmentFile segment
-        cdef uint64_t index, last_index
-        cdef size_t offset
+        cdef uint64_t index = self.first_index, last_index
         self._require_open()
         found = []
-        index = self.first_index
         while index <= self.last_index:
             segment = self._holder(index, &last_index)
-            segment.walk(last_index)
-            offset = SEGMENT_HEADER_SIZE
-            while index <= last_index:
-                size = segment.step(offset, index)
-                if size == 0:
-                    raise segment.first_fault(last_index)
-                if (<const Record *>(segment.data + offset)).kind == kind:
-                    found.append(entry_of(segment.record(index)))
-                offset += size
-                index += 1
+            segment.find_kind(kind, last_index, found)
+            index = last_index + 1
         return found
 
     # Cutting

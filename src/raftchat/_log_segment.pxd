@@ -45,6 +45,7 @@ cdef class Segment:
     cdef bint try_walk(self, uint64_t last_index) except -1
     cdef size_t offset_of(self, uint64_t index) except 0
     cdef const Record *record(self, uint64_t index) except NULL
+    cdef int find_kind(self, int kind, uint64_t last_index, list found) except -1
     cdef object first_fault(self, uint64_t last_index)
     cdef size_t next_valid(self, size_t offset, uint64_t index, uint64_t last_index) noexcept nogil
     cdef tuple recover(self, uint64_t durable_hint)

@@ -12,7 +12,7 @@ cdef extern from "unistd.h":
     int close(int fd)
 
 from raftchat._log_record cimport (
-    FINE, HEADER_BYTES, HEADER_CUT, INDEX_MAX, Fault, hash_function, reason_of, record_fault, record_size, salt_start
+    FINE, HEADER_BYTES, HEADER_CUT, INDEX_MAX, Fault, entry_of, hash_function, reason_of, record_fault, record_size, salt_start
 )
 
 import mmap
@@ -245,6 +245,21 @@ cdef class Segment:
         if fault != FINE:
             raise CorruptLog(self.path, offset, reason_of(fault))
         return record
+
+    cdef int find_kind(self, int kind, uint64_t last_index, list found) except -1:
+        """Add the entries of one kind up to that one to a list."""
+        cdef uint64_t index = self.base_index
+        cdef size_t offset = SEGMENT_HEADER_SIZE, size
+        self.walk(last_index)
+        while index <= last_index:
+            size = self.step(offset, index)
+            if size == 0:
+                raise self.first_fault(last_index)
+            if (<const Record *>(self.data + offset)).kind == kind:
+                found.append(entry_of(self.record(index)))
+            offset += size
+            index += 1
+        return 0
 
     cdef object first_fault(self, uint64_t last_index):
         """Where and what the first fault is, once it is known that there is one."""

@@ -39,7 +39,7 @@ class BadRecord(ValueError):
 
 
 class Entry(NamedTuple):
-    index: int
+    index: int  # type: ignore[assignment]  # hides tuple.index
     term: int
     time_ms: int
     kind: int
@@ -55,7 +55,7 @@ class Header(NamedTuple):
     kind: int
     meta_size: int
     key_size: int
-    index: int
+    index: int  # type: ignore[assignment]
     term: int
     time_ms: int
 
