@@ -47,6 +47,8 @@ class HttpProtocol(HttpToolsProtocol):
         super().__init__(*arguments, **keywords)
         self._arriving_since_s: float | None = None
         """Loop time at which the request that is arriving began (or the connection, before the first one)."""
+        self._idle_since_s = 0.0
+        """Loop time of the last answer."""
         self._in_head = False
         self._head_bytes = 0
         self._discarded_bytes = 0
@@ -61,7 +63,6 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
-        self._unset_keepalive_if_required()
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -127,6 +128,17 @@ class HttpProtocol(HttpToolsProtocol):
         if isinstance(self.cycle, ShortCycle) and not self.cycle.response_complete:
             self.cycle.run()
 
+    def on_response_complete(self) -> None:
+        # As the base class has it, but for its timer, made and cancelled with every request: `expire` sees to that.
+        self.server_state.total_requests += 1
+        if self.transport.is_closing():
+            return
+        self.flow.resume_reading()
+        if self.pipeline:
+            self._start_asgi_task(*self.pipeline.pop())
+        else:
+            self._idle_since_s = self.loop.time()
+
     def eof_received(self) -> bool | None:  # type: ignore[override]
         if self._arriving_since_s is not None and (self._in_head or self._awaits_body()):
             self._refuse(Problem("incomplete_request", "The connection ended before the request did."))
@@ -140,6 +152,10 @@ class HttpProtocol(HttpToolsProtocol):
     def expire(self, now_s: float) -> None:
         """Called every second or so: end what should have arrived by `now_s` (loop time)."""
         since_s = self._arriving_since_s
+        if since_s is None and (self.cycle is None or self.cycle.response_complete):
+            if now_s - self._idle_since_s >= self.limits.keep_alive_timeout_ms / 1000:
+                self.transport.close()
+            return
         if since_s is None or now_s - since_s < self.limits.request_header_timeout_ms / 1000:
             return
         if self._in_head or self._awaits_body():

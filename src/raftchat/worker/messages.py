@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 
 PAGE: Headers = [(b"content-type", b"application/json"), (b"cache-control", b"no-store"), *API_HEADERS]
 
+_REMEMBERED_MAX_BYTES = 256
+"""Clients ask the same again and again; what they ask is parsed once, unless it is long enough to be an attack."""
 _BLOCK = 100
 """Messages rendered at once, between two looks at how large the page has become."""
 
@@ -52,9 +54,15 @@ class PageRequest:
 class Pages:
     def __init__(self, services: Services) -> None:
         self._services = services
+        self._remembered = lru_cache(maxsize=4096)(self._parse)
 
     def request(self, segment: bytes, query_string: bytes) -> PageRequest:
         """What is asked for. `segment`: the raw path segment that names the room. Raises Problem."""
+        if len(segment) + len(query_string) <= _REMEMBERED_MAX_BYTES:
+            return self._remembered(segment, query_string)
+        return self._parse(segment, query_string)
+
+    def _parse(self, segment: bytes, query_string: bytes) -> PageRequest:
         services = self._services
         query = Query(query_string, services.config)
         how, cursor = "newest", 0
