@@ -246,3 +246,12 @@ def test_the_clients_modules_import_only_each_other_and_never_parse_markup() -> 
     for path, text in modules.items():
         assert not re.search(r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|eval\(|new Function", text), path
         assert "//" not in re.sub(r"^\s*//.*$|[^:]//.*$", "", text, flags=re.M).replace("https?:\\/\\/", ""), path
+
+
+def test_every_code_and_parameter_is_in_the_manual() -> None:
+    manual = (Path(__file__).parents[2] / "docs" / "api.md").read_text()
+    for code in set(KINDS) - {"invalid_body", "invalid_name"}:  # those stand for finer codes
+        assert f"`{code}`" in manual, code
+    for _, _, operation in operations():
+        for parameter in operation.get("parameters", ()):
+            assert re.search(rf"\b{parameter['name']}\b", manual), parameter["name"]

@@ -148,7 +148,6 @@ class WorkerServer:
             access_log=False,
             proxy_headers=False,
             server_header=False,
-            timeout_keep_alive=config.keep_alive_timeout_ms // 1000,
             timeout_graceful_shutdown=max(1, config.shutdown_timeout_ms // 1000),
         )
 
