@@ -13,14 +13,23 @@ from .scheduler import SECOND, Scheduler
 from .trace import Trace
 
 BREAK_NOTICED_US = 3 * SECOND
-SLOW_MAX_US = 1 * SECOND
-"""What was sent before the faults stopped may still come later by so much."""
 
 
 class Link:
     """One direction between two nodes."""
 
-    __slots__ = ("cuts", "duplicate", "free_us", "jitter_us", "latency_us", "loss", "slow")
+    __slots__ = (
+        "cuts",
+        "duplicate",
+        "favour_rare",
+        "free_us",
+        "jitter_us",
+        "latency_us",
+        "loss",
+        "replay_us",
+        "slow",
+        "slow_us",
+    )
 
     def __init__(self, latency_us: int) -> None:
         self.latency_us = latency_us
@@ -31,7 +40,11 @@ class Link:
         self.calm()
 
     def calm(self) -> None:
-        self.loss = self.duplicate = self.slow = 0.0
+        self.loss = self.duplicate = self.slow = self.favour_rare = 0.0
+        self.slow_us = 0
+        """A message that is slow takes up to so much longer."""
+        self.replay_us = 0
+        """The second copy of a message comes up to so much later."""
         self.jitter_us = self.latency_us
 
 
@@ -57,8 +70,11 @@ class Network:
         """`broken(source, target)` is called, some time later, when something sent `once` was lost."""
         self._broken = broken
 
-    def send(self, source: int, target: int, message: object, *, once: bool = False) -> None:
-        """`once`: a request on a connection. It is not doubled, and both ends notice if it is lost."""
+    def send(self, source: int, target: int, message: object, *, once: bool = False, rare: bool = False) -> None:
+        """`once`: a request on a connection. It is not doubled, and both ends notice if it is lost.
+
+        `rare`: there are few of its kind, so that a fault has to be more likely to ever meet two in a row.
+        """
         link = self.links[source, target]
         random = self._random.random
         if link.cuts or (link.loss and random() < link.loss):
@@ -69,16 +85,17 @@ class Network:
             if once:
                 self._break(source, target)
             return
-        self._carry(link, source, target, message, once)
-        if link.duplicate and not once and random() < link.duplicate:
+        favour = link.favour_rare if rare else 0.0
+        self._carry(link, source, target, message, once, max(link.slow, favour / 2))
+        if not once and random() < max(link.duplicate, favour):
             self.duplicated += 1
-            self._carry(link, source, target, message, once)
+            self._scheduler.after(int(random() * link.replay_us), self._carry, link, source, target, message, once, 0.0)
 
-    def _carry(self, link: Link, source: int, target: int, message: object, once: bool) -> None:
+    def _carry(self, link: Link, source: int, target: int, message: object, once: bool, slow: float) -> None:
         random = self._random.random
         delay_us = link.latency_us + int(random() * link.jitter_us)
-        if link.slow and random() < link.slow:
-            delay_us += int(random() * min(60 * (link.latency_us + link.jitter_us), SLOW_MAX_US))
+        if slow and random() < slow:
+            delay_us += int(random() * link.slow_us)
         now_us = self._scheduler.now_us
         if self._ordered:
             link.free_us = max(link.free_us, now_us + delay_us)

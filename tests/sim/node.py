@@ -12,7 +12,7 @@ from raftchat.log_reference import KIND_MEMBERSHIP, KIND_NOOP, SyncPoint, check_
 from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage
 from raftchat.node.driver import Driver
 from raftchat.raft import HardState, Membership, NotLeader, Persisted, Raft, Role
-from raftchat.raft.messages import AppendEntries
+from raftchat.raft.messages import AppendEntries, AppendReply
 from raftchat.storage.hard_state import HardStateFile, initial
 
 from . import trace as t
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from .simulation import Simulation
 
 FORWARDS = frozenset({Forward, ForwardAccepted, ForwardRefused})
+FREQUENT = frozenset({AppendEntries, AppendReply})
 
 
 class SimNode:
@@ -285,7 +286,7 @@ class SimNode:
             for see in self._see.sending:
                 see(self, to, message)
             # Log bytes stay as they are on their way: the reference log hands out copies.
-            network.send(self.id, to, message)
+            network.send(self.id, to, message, rare=type(message) not in FREQUENT)
         return True
 
     def connected(self, peer: int) -> bool:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from random import Random
 
-from ..scheduler import SECOND
+from ..scheduler import MS, SECOND
 from ..simulation import Simulation
 from . import Fault
 
@@ -17,7 +17,11 @@ class Noise(Fault):
         self.loss_max = random.choice((0.0, 0.02, 0.1, 0.3))
         self.duplicate_max = random.choice((0.0, 0.05, 0.3))
         self.slow_max = random.choice((0.0, 0.05, 0.2))
-        self.jitter_max = random.choice((1, 5, 30))
+        timeout_us = simulation.plan.config.election_timeout_ms * MS
+        self.slow_us = int(timeout_us * random.choice((0.2, 1, 3)))
+        self.replay_us = int(timeout_us * random.choice((0, 1, 4)))
+        self.jitter_us = int(random.choice((0, 5 * MS, 0.1 * timeout_us, 0.5 * timeout_us)))
+        self.favour_rare = random.choice((0.0, 0.4, 0.9))
         self.every_us = random.choice((2, 5, 20)) * SECOND
 
     def start(self) -> None:
@@ -32,5 +36,8 @@ class Noise(Fault):
                 link.loss = random.random() * self.loss_max
                 link.duplicate = random.random() * self.duplicate_max
                 link.slow = random.random() * self.slow_max
-                link.jitter_us = int(link.latency_us * (1 + random.random() * self.jitter_max))
+                link.slow_us = self.slow_us
+                link.replay_us = self.replay_us
+                link.favour_rare = random.random() * self.favour_rare
+                link.jitter_us = int(link.latency_us + random.random() * self.jitter_us)
         self.again(self.every_us)

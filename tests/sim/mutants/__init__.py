@@ -33,8 +33,6 @@ class Edit:
 class Mutant:
     name: str
     edits: tuple[Edit, ...]
-    by_outside: bool = True
-    """Found even without the checkers that know what must be on disk (`run.OUTSIDE`)."""
 
     @contextmanager
     def planted(self) -> Iterator[None]:
