@@ -18,10 +18,11 @@ from raftchat import log_reference
 from raftchat.log_disk import File, OsDisk, OsFile
 from tests.log.kit import SEGMENT_SIZE_BYTES, Kit, contents, sync
 
-FIRST, SECOND, THIRD = (
+FIRST, SECOND, THIRD, FOURTH = (
     "00000001-00000000000000000001.log",
     "00000002-00000000000000000026.log",
     "00000003-00000000000000000011.log",
+    "00000004-00000000000000000101.log",
 )
 
 # What a program that opens a log, appends, rolls, cuts, drops and closes must have done, in this order.
@@ -35,8 +36,11 @@ STEPS = [
     ("sync", "directory"),
     ("unlink", SECOND), ("sync", "directory"),
     ("create", "spare.tmp"), ("sync", "spare.tmp"), ("sync", THIRD),
-    ("rename", "spare.tmp 00000004-00000000000000000101.log"), ("sync", "directory"),
+    ("rename", f"spare.tmp {FOURTH}"), ("sync", "directory"),
     ("unlink", THIRD), ("sync", "directory"), ("unlink", FIRST), ("sync", "directory"),
+    # Opened again: what is found may so far be in memory only. Its blocks are reserved before the first append.
+    ("sync", "directory"), ("sync", FOURTH),
+    ("reserve", FOURTH), ("sync", FOURTH),
 ]  # fmt: skip
 
 
@@ -49,6 +53,10 @@ def live(kit: Kit, **options: Any) -> None:
     sync(log)
     log.truncate_suffix(10)
     log.reset(100, 5, 5)
+    log.close()
+    log = kit.open(**options)
+    log.append(kit.posts(5), 5, 5)
+    sync(log)
     log.close()
 
 
@@ -173,7 +181,8 @@ def parse_trace(text: str, directory: Path) -> list[tuple[str, str]]:
             steps.append(("sync", name(rest.partition("<")[2].partition(">")[0])))
         elif what == "fallocate":
             assert f", {SEGMENT_SIZE_BYTES})" in rest
-            steps.append(("create", name(rest.partition("<")[2].partition(">")[0])))
+            file = name(rest.partition("<")[2].partition(">")[0])
+            steps.append(("create" if file == "spare.tmp" else "reserve", file))
         elif what.startswith("rename"):
             old, new = (part for part in rest.split('"')[1::2])
             steps.append(("rename", f"{name(old)} {name(new)}"))

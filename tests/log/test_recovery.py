@@ -136,15 +136,15 @@ def flip_each_bit(kit: Kit, record: int, durable_hint: int) -> tuple[set[tuple[A
 
 
 def test_each_bit_of_a_durable_record_is_rot(kit: Kit) -> None:
-    """A later record says that it was durable: refused by file and offset, nothing is cut."""
+    """The next record says that it was durable: refused by file and offset, nothing is cut."""
     log = unsynced(kit, 3)
     sync(log)
     log.append(kit.post(3), 1, 2000)
     log.close()
     path = kit.files()[0]
-    offset = record_offsets(path.read_bytes())[1]
+    offset = record_offsets(path.read_bytes())[2]
     before = snapshot(kit)
-    assert flip_each_bit(kit, record=1, durable_hint=0) == ({("CorruptLog", path.name, offset)}, set())
+    assert flip_each_bit(kit, record=2, durable_hint=0) == ({("CorruptLog", path.name, offset)}, set())
     assert snapshot(kit) == before
 
 
