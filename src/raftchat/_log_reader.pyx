@@ -142,6 +142,8 @@ cdef Fault group(
 cdef class LogReader:
     cdef str directory
     cdef list known                     # [(sequence, base index, SegmentFile; None if unlinked before we came)]
+    cdef SegmentFile near               # where the last record was looked up ...
+    cdef uint64_t near_last             # ... and the last entry that may lie there
     cdef dict names                     # key → its JSON string, for `frames` without names
     cdef bint closed
 
@@ -165,6 +167,7 @@ cdef class LogReader:
             self.known = []
         self.known = [before for before in self.known if before[1] < base_index]
         self.known.append((sequence, base_index, segment))
+        self.near = None
 
     cdef int _require_open(self) except -1:
         if self.closed:
@@ -185,7 +188,10 @@ cdef class LogReader:
 
     cdef const Record *_record(self, uint64_t index) except NULL:
         cdef uint64_t last_index
-        return self._holder(index, &last_index).record(index)
+        if self.near is None or not self.near.base_index <= index <= self.near_last:
+            self.near = self._holder(index, &last_index)
+            self.near_last = last_index
+        return self.near.record(index)
 
     def scan(self, uint64_t first_index, uint64_t last_index):
         """Group a range by (kind, key), in order of first appearance."""
@@ -330,6 +336,7 @@ cdef class LogReader:
         """Nothing that was handed out is lost by this."""
         self.closed = True
         self.known = []
+        self.near = None
 
 
 cdef list collect(Groups *groups, uint64_t first_index):

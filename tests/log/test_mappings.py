@@ -83,12 +83,13 @@ def read_for_ever(path: str, told: Any, ready: Any) -> None:
     reader, committed, looks = _log.LogReader(path), 0, 0
     random_ = random.Random(os.getpid())
     ready.set()
-    while True:
-        while told.poll():
+    stopping = False
+    while not stopping or looks < 10:
+        while not stopping and told.poll():
             message = told.recv()
             if message is None:
-                os._exit(0 if looks > 10 else 1)
-            if isinstance(message, int):
+                stopping = True
+            elif isinstance(message, int):
                 committed = message
             else:
                 reader.add_segment(*message)
@@ -97,6 +98,7 @@ def read_for_ever(path: str, told: Any, ready: Any) -> None:
             with contextlib.suppress(FileNotFoundError):
                 check_pages(reader, committed, random_)
                 looks += 1
+    os._exit(0)
 
 
 def cut_and_append(log: Any, kit: Kit, random_: random.Random, tell: Any) -> int:

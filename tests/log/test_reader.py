@@ -173,6 +173,25 @@ def test_a_segment_may_be_gone_before_its_reader_comes(kit: Kit) -> None:
         reader.entries(segments[1].base_index, segments[1].base_index)
 
 
+def test_a_look_up_that_failed_does_not_mislead_the_next(kit: Kit) -> None:
+    """One that remembered where it gave up looked for entries in a segment that ends before them."""
+    log = kit.filled(200)
+    missing = log.segments()[1].base_index
+    kit.files()[1].unlink()
+    reader = kit.module.LogReader(kit.path())
+    for known in log.segments():
+        reader.add_segment(known.sequence, known.base_index)
+    assert reader.term_at(1) == 1
+    with pytest.raises(FileNotFoundError):
+        reader.term_at(missing)
+    assert [entry.index for entry in reader.entries(missing - 1, missing - 1)] == [missing - 1]
+    with pytest.raises(FileNotFoundError):
+        reader.term_at(missing)
+    with pytest.raises(IndexError):
+        reader.term_at(0)
+    assert reader.term_at(200) == 20
+
+
 def test_a_reader_keeps_what_it_has_mapped(kit: Kit) -> None:
     """Retention on the owner's side takes nothing from under a reader."""
     log = kit.filled(200)
