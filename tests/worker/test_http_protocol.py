@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 import time
 from pathlib import Path
 
@@ -221,6 +222,41 @@ def test_a_bad_request_behind_good_ones_does_not_cost_their_answers(worker: Work
             answer += chunk
     assert status(answer) == 201
     assert b"connection: close" in answer
+
+
+UPGRADE = (
+    b"GET /ws HTTP/1.1\r\nHost: x\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+)
+
+
+def test_an_upgrade_behind_a_post_neither_posts_it_again_nor_mixes_frames_into_its_answer(worker: Worker) -> None:
+    worker.raft.commit_at_once = False
+    with connect(worker) as connection:
+        connection.sendall(post(GOOD) + UPGRADE)
+        wait_for("proposed", lambda: worker.raft.proposals)
+        worker.call(worker.raft.commit)
+        answer = b""
+        while chunk := connection.recv(65536):
+            answer += chunk
+    assert status(answer) == 201
+    assert answer.count(b"HTTP/1.1 ") == 1
+    assert worker.texts("general") == ["hello"]
+
+
+@pytest.mark.parametrize("behind", [b"", post(GOOD), post(GOOD) * 20, UPGRADE])
+def test_a_client_that_vanishes_with_posts_under_way_does_not_end_the_worker(worker: Worker, behind: bytes) -> None:
+    worker.raft.commit_at_once = False
+    connection = connect(worker)
+    connection.sendall(post(GOOD) + behind)
+    wait_for("proposed", lambda: worker.raft.proposals)
+    connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    connection.close()
+    time.sleep(0.1)
+    worker.raft.commit_at_once = True
+    worker.call(worker.raft.commit)
+    assert worker.post("general", "next").status_code == 201
+    assert worker.server.error is None
 
 
 def test_pipelined_requests_do_not_heap_up(worker: Worker) -> None:

@@ -67,7 +67,11 @@ class HttpProtocol(HttpToolsProtocol):
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
             if self._should_upgrade():
-                self.handle_websocket_upgrade()
+                if self.cycle is None or self.cycle.response_complete:
+                    self.handle_websocket_upgrade()
+                else:
+                    # Its frames would come before the answers that are still due.
+                    self._refuse(Problem("bad_request", "An upgrade cannot be pipelined."))
             else:
                 # Answered as if it had not asked (RFC 9110 section 7.8); the parser has no way back: nothing follows.
                 self._arriving_since_s = None
@@ -124,9 +128,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         self._arriving_since_s = None
+        cycle = self.cycle
+        # An upgrade has no cycle: then this is that of the request before, which runs already.
+        arrives = isinstance(cycle, ShortCycle) and cycle.more_body
         super().on_message_complete()
-        if isinstance(self.cycle, ShortCycle) and not self.cycle.response_complete:
-            self.cycle.run()
+        if arrives and not cycle.response_complete:
+            cycle.run()
 
     def on_response_complete(self) -> None:
         # As the base class has it, but for its timer, made and cancelled with every request: `expire` sees to that.

@@ -87,9 +87,10 @@ class ShortCycle:
         self._answer(line, lines([*problem.headers(), *API_HEADERS]), problem.body())
 
     def _answer(self, status_line: bytes, header_lines: bytes, body: bytes) -> None:
-        if self.disconnected:
-            return
         protocol = self._protocol
+        # Of pipelined requests, only the last is told that the client is gone.
+        if self.disconnected or protocol.transport.is_closing():
+            return
         self.response_started = True
         self.response_complete = True
         protocol.transport.write(
