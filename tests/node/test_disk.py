@@ -36,7 +36,7 @@ class Log:
         self.last_index = 0
         self.synced_index = 0
         self.gate = threading.Event()
-        self.error: OSError | None = None
+        self.error: Exception | None = None
         self.events: list[tuple[str, str]] = []
 
     def begin_sync(self) -> Point:
@@ -93,9 +93,12 @@ def test_nothing_is_reported_before_it_is_durable(parts: tuple[Disk, Log, Loop, 
     disk.close()
 
 
-def test_a_failed_write_is_told_once_and_never_tried_again(parts: tuple[Disk, Log, Loop, list[Any], str]) -> None:
+@pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), AssertionError("term goes back")])
+def test_a_failed_write_is_told_once_and_never_tried_again(
+    parts: tuple[Disk, Log, Loop, list[Any], str], error: Exception
+) -> None:
     disk, log, loop, told, _ = parts
-    log.error = OSError(errno.EIO, "Input/output error")
+    log.error = error
     log.gate.set()
     disk.start(None)
     loop.run_one()

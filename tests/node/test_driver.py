@@ -267,6 +267,19 @@ def test_a_full_disk_refuses_posts_serves_reads_and_recovers_by_itself(
     assert [r.levelname for r in caplog.records] == ["ERROR", "INFO"]
 
 
+def test_who_wins_with_a_full_disk_goes_on_and_leads_once_there_is_room(tmp_path: Path) -> None:
+    """The vote that wins alone comes from the disk, not from a peer."""
+    node = Node(tmp_path, 1)
+    node.log.full = True
+    node.turn(2 * CONFIG.election_timeout_ms)
+    node.settle()
+    assert node.raft.role is Role.CANDIDATE
+    node.log.full = False
+    node.turn(2 * CONFIG.election_timeout_ms)
+    node.settle()
+    assert node.raft.role is Role.LEADER
+
+
 def test_other_errors_of_the_log_end_the_process(alone: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     def fails(*_: Any) -> tuple[int, int]:
         raise OSError(errno.EIO, "Input/output error")

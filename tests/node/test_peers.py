@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import socket
 from collections.abc import Callable, Coroutine
@@ -233,6 +234,20 @@ def test_whoever_does_not_say_who_he_is_is_closed(caplog: pytest.LogCaptureFixtu
         writer.write(b"GET / HTTP/1.1\r\nHost: a\r\n\r\n")
         assert (await reader.read()).startswith(b"HTTP/1.1 404 ")
         writer.close()
+        await node.peers.close()
+
+    run(scenario())
+
+
+def test_more_than_may_shake_hands_at_a_time_are_closed_at_once() -> None:
+    async def scenario() -> None:
+        mine = listen()
+        node = Node(1, {1: "http://127.0.0.1:1"}, dataclasses.replace(CONFIG, peer_handshake_timeout_ms=60_000))
+        await node.peers.start([mine])
+        silent = [await asyncio.open_connection("127.0.0.1", mine.getsockname()[1]) for _ in range(10)]
+        await until("the rest closed", lambda: len(node.peers._all_incoming) == CONFIG.peer_handshakes_max)
+        for _, writer in silent:
+            writer.close()
         await node.peers.close()
 
     run(scenario())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,20 @@ def test_what_is_written_is_read_again(tmp_path: Path) -> None:
     for term in range(1, 8):
         file.write(term, term % 3, 10 * term)
         assert values(HardStateFile(OsFile(path))) == (term, term % 3, 10 * term)
+
+
+def test_the_page_cache_is_not_believed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a flush that failed, what was not written lies there as if it had been."""
+    path = str(tmp_path / "hard-state")
+    hard_state.create(path)
+    calls: list[str] = []
+    advise, read = os.posix_fadvise, os.pread
+    monkeypatch.setattr(
+        os, "posix_fadvise", lambda fd, start, size, how: (calls.append(f"advise {how}"), advise(fd, start, size, how))
+    )
+    monkeypatch.setattr(os, "pread", lambda *arguments: (calls.append("read"), read(*arguments))[1])
+    HardStateFile(OsFile(path))
+    assert calls == [f"advise {os.POSIX_FADV_DONTNEED}", "read", "read"]
 
 
 @pytest.mark.parametrize("writes_before", [0, 1, 2, 3])

@@ -108,6 +108,10 @@ class Incoming(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        if self._closing:
+            # One too many: `abort` came before there was anything to abort.
+            self._transport.abort()
+            return
         tune(transport.get_extra_info("socket"))
 
     def data_received(self, data: bytes) -> None:

@@ -42,7 +42,7 @@ class Disk:
         hard_state_file: HardStateFile,
         call_soon: Callable[..., object],
         on_persisted: Callable[[Persisted], None],
-        on_failed: Callable[[OSError], None],
+        on_failed: Callable[[Exception], None],
     ) -> None:
         """`call_soon(function, *arguments)` may be called from any thread: `loop.call_soon_threadsafe`."""
         self.busy = False
@@ -74,7 +74,8 @@ class Disk:
                 if hard_state is not None:
                     self._file.write(hard_state.term, hard_state.vote, hard_state.commit)
                 point.wait()
-            except OSError as error:
+            except Exception as error:
+                # Whatever it was: a node whose disk stands still without a word would lead on and commit nothing.
                 self._call_soon(self._on_failed, error)
                 return
             self._call_soon(self._done, hard_state, point)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import errno
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Protocol
 
 from raftchat.config import Config
@@ -154,7 +155,8 @@ class Driver:
         if self._persisted:
             durable, self._persisted = self._persisted, []
             for persisted in durable:
-                raft.step(persisted)
+                # A vote that is durable may be the one that wins, and then there must be room for the no-op.
+                self._guard(partial(raft.step, persisted))
         if self._broken:
             broken, self._broken = self._broken, []
             for peer in broken:

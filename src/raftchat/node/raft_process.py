@@ -253,7 +253,7 @@ class RaftProcess:
 
     # Failure
 
-    def _disk_failed(self, error: OSError) -> None:
+    def _disk_failed(self, error: Exception) -> None:
         fail(
             self._channel,
             RUNTIME,

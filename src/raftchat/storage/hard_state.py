@@ -60,6 +60,8 @@ class OsFile:
         """Raises OSError if it does not exist."""
         self.path = path
         self._fd = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+        # What an earlier process failed to flush may still be in the page cache, marked clean: a lie about a vote.
+        os.posix_fadvise(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def read(self, size_bytes: int, offset: int) -> bytes:
         return os.pread(self._fd, size_bytes, offset)
