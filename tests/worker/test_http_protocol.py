@@ -198,6 +198,34 @@ def test_a_head_without_end_is_431(worker: Worker) -> None:
     assert (status(answer), problem(answer)) == (431, "head_too_large")
 
 
+@pytest.mark.parametrize(
+    "endless", [b"0\r\n" + b"x: y\r\n" * 100_000, b"0\r\nx: " + b"y" * 700_000, b"1;" + b"y" * 700_000]
+)
+def test_trailers_and_chunk_extensions_without_end_are_431_and_not_kept(worker: Worker, endless: bytes) -> None:
+    held: list[int] = []
+    with connect(worker) as connection:
+        connection.sendall(chunked(GOOD)[: -len(b"0\r\n\r\n")])
+        for start in range(0, len(endless), 10_000):
+            try:
+                connection.sendall(endless[start : start + 10_000])
+            except OSError:
+                break
+            held += [len(c.headers) for c in connections(worker)]
+        else:
+            pytest.fail("everything was taken")
+        assert max(held) <= 2
+    assert worker.texts("general") == []
+
+
+def test_a_head_cut_by_the_end_of_a_large_read_is_not_too_large(worker: Worker) -> None:
+    large = post(b'{"Message":"%b","User":"u"}' % (b"\\u0041" * 20_000))
+    with connect(worker) as connection:
+        connection.sendall(large + b"GET /livez HTTP/1.1\r\nHo")
+        assert status(read_answer(connection)) == 201
+        connection.sendall(b"st: x\r\n\r\n")
+        assert status(read_answer(connection)) == 200
+
+
 def test_pipelined_requests_are_answered_in_order(worker: Worker) -> None:
     requests = [post(b'{"Message":"%d","User":"u"}' % number) for number in range(50)]
     with connect(worker) as connection:

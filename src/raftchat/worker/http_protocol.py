@@ -50,7 +50,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._idle_since_s = 0.0
         """Loop time of the last answer."""
         self._in_head = False
+        self._in_step = False
+        """What was read last held some of a body, or the end of a request."""
         self._head_bytes = 0
+        """Read since then: of a head, a trailer, or a chunk's extension."""
         self._discarded_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
@@ -63,6 +66,7 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        self._in_step = False
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -80,21 +84,28 @@ class HttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self._refuse(Problem("bad_request", f"This is not a request of HTTP/1.1: {_reason(error)}."))
             return
-        if self._in_head:
+        if self._in_step:
+            self._head_bytes = 0
+        elif self._arriving_since_s is not None:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.request_head_max_bytes:
-                self._refuse(
+                self._end_arrival(
                     Problem("head_too_large", f"Headers may have {self.limits.request_head_max_bytes} bytes together.")
                 )
 
     def on_message_begin(self) -> None:
+        self._head_bytes = 0
         self._arriving_since_s = self.loop.time()
         self._in_head = True
-        self._head_bytes = 0
         self._discarded_bytes = 0
         self.url = b""
         self.headers = []
         self.expect_100_continue = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        # A trailer is of no use to anybody, and their number has no bound.
+        if self._in_head:
+            super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
         self._in_head = False
@@ -119,6 +130,7 @@ class HttpProtocol(HttpToolsProtocol):
         return self._default_lines
 
     def on_body(self, body: bytes) -> None:
+        self._in_step = True
         if self.cycle is not None and self.cycle.response_complete:
             self._discarded_bytes += len(body)
             if self._discarded_bytes > self.limits.request_discard_max_bytes:
@@ -127,6 +139,7 @@ class HttpProtocol(HttpToolsProtocol):
         super().on_body(body)
 
     def on_message_complete(self) -> None:
+        self._in_step = True
         self._arriving_since_s = None
         cycle = self.cycle
         # An upgrade has no cycle: then this is that of the request before, which runs already.
@@ -165,9 +178,12 @@ class HttpProtocol(HttpToolsProtocol):
             return
         if since_s is None or now_s - since_s < self.limits.request_header_timeout_ms / 1000:
             return
+        seconds = self.limits.request_header_timeout_ms // 1000
+        self._end_arrival(Problem("request_timeout", f"The request did not arrive within {seconds} seconds."))
+
+    def _end_arrival(self, problem: Problem) -> None:
         if self._in_head or self._awaits_body():
-            seconds = self.limits.request_header_timeout_ms // 1000
-            self._refuse(Problem("request_timeout", f"The request did not arrive within {seconds} seconds."))
+            self._refuse(problem)
         else:
             # Nothing was ever sent, or a body that was refused is dribbling in.
             self.transport.close()
