@@ -169,6 +169,16 @@ def test_workers_that_never_serve_end_the_node(start: Callable[..., Running]) ->
     assert not node.orphans()
 
 
+@pytest.mark.parametrize("code", [3, 4])
+def test_a_worker_that_cannot_read_or_understand_the_log_ends_the_node(
+    start: Callable[..., Running], code: int
+) -> None:
+    node = start(worker="tests.node.failing_worker", FAILING_WORKER_CODE=str(code))
+    assert node.wait(30) == code
+    assert "worker 1 cannot go on with this log" in node.err.read_text()
+    assert not node.orphans()
+
+
 def test_a_second_ctrl_c_forces_the_end(start: Callable[..., Running]) -> None:
     node = start(worker="tests.node.stubborn_worker")
     node.wait_ready()

@@ -1,8 +1,8 @@
 """The process that the user starts: binds the sockets, starts the Raft process and the workers, ends them in order.
 
-A worker that ends is started again; the Raft process is not, as it is the node. Children inherit the sockets, so no
-connection is refused while a worker is being replaced, and the directory's lock is held until the last of them is gone.
-Serves nothing itself, and knows neither Raft nor HTTP.
+A worker that ends is started again, unless the log is why; the Raft process is not, as it is the node. Children inherit
+the sockets, so no connection is refused while a worker is being replaced, and the directory's lock is held until the
+last of them is gone. Serves nothing itself, and knows neither Raft nor HTTP.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any
 from raftchat.config import Config
 from raftchat.ipc.child import ChildConfig, start_child
 from raftchat.node import control
-from raftchat.node.exits import DONE, RUNTIME, NodeFailed
+from raftchat.node.exits import CANNOT_START, CORRUPT, DONE, RUNTIME, NodeFailed
 from raftchat.node.notify import notify
 
 log = logging.getLogger(__name__)
@@ -158,6 +158,10 @@ class Supervisor:
                 worker.process.terminate()
             code = await worker.process.wait()
             if self._stopping.is_set():
+                return
+            if code in (CANNOT_START, CORRUPT):
+                # What is committed cannot be read or understood here, and the next one would find the same.
+                self._fail(NodeFailed(code, f"worker {worker.number} cannot go on with this log: see what it said"))
                 return
             if worker.serving:
                 delay_ms, worker.failures = config.worker_restart_min_ms, 0
