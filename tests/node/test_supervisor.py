@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import signal
 import socket
 import subprocess
@@ -97,6 +98,19 @@ def test_the_ready_line_is_the_only_one_on_stdout_and_the_service_manager_hears_
     assert len(node.out.read_text().splitlines()) == 1
     assert all(line.startswith("{") for line in node.err.read_text().splitlines())
     assert not node.orphans()
+
+
+def test_children_may_have_as_many_files_open_as_the_system_allows(start: Callable[..., Running]) -> None:
+    """A segment of the log costs a descriptor: 1024, the usual limit, would be the end of 64 GiB of history."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, hard))
+    try:
+        node = start()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    node.wait_ready()
+    for children in node.children().values():
+        assert [child.rlimit(psutil.RLIMIT_NOFILE) for child in children] == [(hard, hard)]
 
 
 def test_a_taken_port_is_exit_3_and_says_which(start: Callable[..., Running]) -> None:

@@ -11,6 +11,7 @@ import asyncio
 import contextlib
 import logging
 import os
+import resource
 import signal
 import socket
 import sys
@@ -283,6 +284,10 @@ def run_node(settings: NodeSettings) -> int:
     async def run() -> int:
         return await Supervisor(settings).run()
 
+    # Each connection takes a descriptor, and so does each segment of the log. The usual 1024 are for users of select().
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     try:
         return asyncio.run(run())
     finally:
