@@ -8,6 +8,7 @@
     workers      connections to this node's workers    (ipc/frames.py)
     forward      proposals on their way to the leader
     status       what `GET /raft` tells
+    watch        what is logged about leadership and members
 
 Knows nothing of HTTP beyond the peers' handshake, nor what an entry means, membership excepted.
 """

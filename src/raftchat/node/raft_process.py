@@ -32,6 +32,7 @@ from raftchat.node.driver import Driver, NodeLog
 from raftchat.node.exits import CORRUPT, DONE, RUNTIME, NodeFailed
 from raftchat.node.peers import Peers
 from raftchat.node.status import status_json
+from raftchat.node.watch import Watch
 from raftchat.node.workers import Workers
 from raftchat.raft import Raft, Role
 
@@ -105,8 +106,10 @@ class RaftProcess:
             self._peers,
             self._workers,
             _log.check_unstamped,
+            random.getrandbits(62),
         )
         self._workers.requests = self._driver
+        self._watch = Watch(self._config, child.node_id, now_ms())
 
     async def run(self) -> None:
         """Until the supervisor says stop."""
@@ -132,12 +135,12 @@ class RaftProcess:
         self._turn_scheduled = False
         now = now_ms()
         self._driver.turn(now, time.time_ns() // 1_000_000)
-        self._after_turn()
+        self._after_turn(now)
         self._arm(now)
 
     def _arm(self, now: float) -> None:
         """Have the timer go off at the deadline or before; too early is harmless, and cheaper than a new timer."""
-        deadline_ms = self._driver.deadline_ms
+        deadline_ms = min(self._driver.deadline_ms, self._watch.deadline_ms)
         if deadline_ms >= self._timer_due_ms:
             return
         if self._timer is not None:
@@ -150,12 +153,14 @@ class RaftProcess:
         self._timer = None
         self._timer_due_ms = math.inf
         now = now_ms()
-        if self._driver.deadline_ms <= now:
+        if min(self._driver.deadline_ms, self._watch.deadline_ms) <= now:
             self.wake()
         else:
             self._arm(now)
 
-    def _after_turn(self) -> None:
+    def _after_turn(self, now: float) -> None:
+        raft = self._raft
+        self._watch.look(now, raft.role, raft.term, raft.leader, lambda: raft.status().followers)
         if not self._ready_told and self._driver.caught_up:
             self._ready_told = True
             self.tell({"Type": "ready"})
