@@ -104,3 +104,16 @@ def test_a_leader_that_comes_back_in_time_is_waited_for() -> None:
     assert worker.told == []
     forwards.accepted(ForwardAccepted(road.sent[0][1].request, 7, 4, 0))
     assert worker.told == [Accepted(5, 7, 4, 0)]
+
+
+def test_an_answer_to_a_request_of_a_life_before_is_nobodys() -> None:
+    lives = []
+    for first in (1 << 40, 1 << 50):
+        road, worker = Road(), Worker()
+        forwards = Forwards(CONFIG, road, first)
+        forwards.leader_is(2, 0)
+        forwards.send(worker, 5, b"records", 2)
+        lives.append((forwards, road.sent[0][1].request, worker))
+    (_, late, _), (forwards, _, worker) = lives
+    forwards.accepted(ForwardAccepted(late, 100, 3, 1000))
+    assert (worker.told, forwards.waiting) == ([], 1)

@@ -86,8 +86,10 @@ class Driver:
         network: Network,
         clients: Clients,
         check_unstamped: Callable[[Buffer, int], int],
+        request: int = 0,
     ) -> None:
-        """`check_unstamped(records, record_size_max_bytes)` raises ValueError; `_log.check_unstamped`."""
+        """`check_unstamped(records, record_size_max_bytes)` raises ValueError; `_log.check_unstamped`. `request`: as
+        `Forwards` takes it."""
         self._config = config
         self._node_id = node_id
         self._raft = raft
@@ -96,7 +98,7 @@ class Driver:
         self._network = network
         self._clients = clients
         self._check_unstamped = check_unstamped
-        self._forwards = Forwards(config, network)
+        self._forwards = Forwards(config, network, request)
         self._messages: list[tuple[int, WireMessage]] = []
         self._persisted: list[Persisted] = []
         self._proposals: list[tuple[Client, int, Buffer]] = []

@@ -29,10 +29,12 @@ class Road(Protocol):
 
 
 class Forwards:
-    def __init__(self, config: Config, road: Road) -> None:
+    def __init__(self, config: Config, road: Road, request: int = 0) -> None:
+        """Requests are numbered from behind `request`: another one in each life of the node, or a late answer to a
+        request of its life before would be taken for one of this life, and a client be told another message's ID."""
         self._election_timeout_ms = config.election_timeout_ms
         self._road = road
-        self._request = 0
+        self._request = request
         self._pending: dict[int, tuple[Asker, int, int]] = {}
         """Request → who asked, its batch number, the node it was sent to."""
         self._given_up_ms: dict[int, float] = {}
