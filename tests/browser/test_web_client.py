@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.server
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import ClassVar
 
 import httpx2
@@ -206,6 +207,25 @@ def test_on_a_phone_the_rooms_are_a_drawer_and_nothing_sticks_out(
     background = page.evaluate("getComputedStyle(document.body).backgroundColor")
     brightness = sum(int(part) for part in background.removeprefix("rgb(").removesuffix(")").split(","))
     assert (brightness > 382) == (scheme == "light")
+
+
+@pytest.mark.parametrize(("width", "height"), [(390, 844), (1280, 800)])
+def test_long_names_and_words_push_nothing_off_the_page(
+    new_context: NewContext, node: Node, tmp_path: Path, width: int, height: int
+) -> None:
+    room = "r" * 255
+    assert node.post(room, "w" * 5000, user="u" * 255).status_code == 201
+    page = visit(new_context(viewport={"width": width, "height": height}).pages[0], node, f"/#{room}")
+    expect(page.locator(".message")).to_have_count(1)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    for part in ("#title", "#state", ".message .text", ".byline time", "#message", "#send"):
+        box = page.locator(part).bounding_box()
+        assert box is not None and box["x"] >= 0 and box["x"] + box["width"] <= width, part
+    say(page, "v" * 5000, "n" * 255)
+    expect(page.locator(".message")).to_have_count(2)
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    assert page.evaluate("document.querySelector('#scroll').scrollWidth") <= width
+    page.screenshot(path=tmp_path / f"long-{width}.png")
 
 
 class _Prefix(http.server.BaseHTTPRequestHandler):
