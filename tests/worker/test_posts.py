@@ -109,7 +109,7 @@ def problem(response: httpx2.Response, status: int, code: str, *, retryable: boo
         retryable,
     )
     assert value["detail"]
-    assert ("retry-after" in response.headers) == (status in (503, 507))
+    assert ("retry-after" in response.headers) == (status in (503, 507) and retryable)
 
 
 @pytest.mark.parametrize("way", [Worker.post, in_chunks])
@@ -158,6 +158,18 @@ def test_a_post_is_not_committed_once_a_later_term_is_below_it(worker: Worker) -
     worker.call(lambda: worker.raft.overwrite(1, _log.pack(_log.KIND_NOOP, b"", b"")))
     for answer in answers:
         problem(answer.result(5), 503, "not_committed", retryable=True)
+
+
+@pytest.mark.parametrize("way", [Worker.post, in_chunks])
+def test_an_unknown_outcome_does_not_ask_to_be_retried(shared: Worker, way: Callable[..., httpx2.Response]) -> None:
+    """`curl --retry` and its like repeat whatever has Retry-After, and would post twice."""
+    shared.raft.refuse = Refusal.LOST
+    try:
+        response = way(shared, "general", "perhaps")
+    finally:
+        shared.raft.refuse = None
+    assert response.json()["code"] == "outcome_unknown"
+    assert "retry-after" not in response.headers
 
 
 @pytest.mark.parametrize("accepted", [False, True])

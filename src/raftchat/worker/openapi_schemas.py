@@ -89,12 +89,16 @@ def components(config: Config) -> Json:
                 "schema": {"type": "string"},
                 "description": "RFC 8288: prev (older) and next (newer or further).",
             },
+            "RetryAfter": {
+                "schema": {"type": "integer"},
+                "description": "Seconds. Only if the problem is retryable: never with outcome_unknown.",
+            },
         },
         "responses": {
             str(status): {
                 "description": text,
                 "content": {"application/problem+json": {"schema": ref("Problem")}},
-                **({"headers": {"Retry-After": {"schema": {"type": "integer"}}}} if status >= 503 else {}),
+                **({"headers": {"Retry-After": {"$ref": "#/components/headers/RetryAfter"}}} if status >= 503 else {}),
             }
             for status, text in _STATUSES.items()
         },

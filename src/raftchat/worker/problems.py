@@ -71,7 +71,8 @@ class Problem(Exception):
 
     def headers(self) -> Headers:
         headers = [(b"content-type", CONTENT_TYPE), (b"cache-control", b"no-store"), *self._headers]
-        if self.status in (503, 507):
+        # Clients repeat a request that may be repeated "after": what is not retryable could be posted twice.
+        if self.retryable and self.status in (503, 507):
             headers.append((b"retry-after", b"%d" % RETRY_AFTER_S))
         return headers
 
