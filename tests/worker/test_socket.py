@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import logging
 import socket
 import time
 from collections.abc import Iterator
@@ -116,6 +117,14 @@ def test_handshakes_that_are_refused(shared: Worker, path: str, status: int, cod
     assert response.status_code == status
     assert response.headers["content-type"] == "application/problem+json"
     assert json.loads(response.body)["code"] == code
+
+
+def test_a_refused_handshake_is_nothing_to_log(worker: Worker, caplog: pytest.LogCaptureFixture) -> None:
+    for path in ("/ws?room=", "/other"):
+        with pytest.raises(InvalidStatus):
+            connect(f"ws://127.0.0.1:{worker.port}{path}")
+    wait_for("their tasks ended", lambda: not worker.server._server.server_state.tasks)
+    assert [record for record in caplog.records if record.levelno >= logging.WARNING] == []
 
 
 def test_what_a_client_says_is_answered_with_an_error_and_changes_nothing(worker: Worker) -> None:

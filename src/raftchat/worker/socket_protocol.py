@@ -36,6 +36,12 @@ class SocketProtocol(WebSocketsSansIOProtocol):
             extensions: dict[str, Any] = self.scope["extensions"]
             extensions[EXTENSION] = self
 
+    async def send(self, message: Any) -> None:
+        await super().send(message)
+        if message["type"] == "websocket.http.response.body" and not message.get("more_body", False):
+            # A refusal completes the handshake as well. uvicorn takes it for an application's fault, and logs it.
+            self.handshake_complete = True
+
     def write(self, data: bytes) -> None:
         """Send whole frames, or if more than `socket_queue_max_bytes` would wait then, close with 1013.
 
