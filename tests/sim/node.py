@@ -116,7 +116,17 @@ class SimNode:
             now_ms=self.clock.monotonic_ms(),
         )
         self.desk = Desk(self, self._simulation)
-        self.driver = Driver(plan.config, self.id, self.raft, self.log, self, self, self.desk, check_unstamped)
+        self.driver = Driver(
+            plan.config,
+            self.id,
+            self.raft,
+            self.log,
+            self,
+            self,
+            self.desk,
+            check_unstamped,
+            request=stream(plan.seed, f"requests/{self.id}/{self.life}").getrandbits(62),
+        )
 
     def crash(self, *, power_lost: bool) -> None:
         """`power_lost`: what was not synced may be gone. Otherwise only the process dies."""
@@ -268,6 +278,13 @@ class SimNode:
 
     def set_clock_rate(self, rate_ppm: int) -> None:
         self.clock.set_rate(rate_ppm)
+        self._look_at_clock()
+
+    def leap(self, by_ms: int) -> None:
+        self.clock.leap(by_ms)
+        self._look_at_clock()
+
+    def _look_at_clock(self) -> None:
         if self.up:
             self._timer_deadline_ms = float("inf")
             self._set_timer()

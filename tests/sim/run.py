@@ -25,6 +25,7 @@ from .faults.noise import Noise
 from .faults.partition import Partition
 from .faults.pause import Pause
 from .faults.relay import Relay
+from .faults.rivals import Rivals
 from .faults.slow_disk import SlowDisk
 from .faults.transfer import Transfer
 from .simulation import Result, Simulation
@@ -52,6 +53,7 @@ FAULTS: tuple[type[Fault], ...] = (
     Transfer,
     Ambush,
     Relay,
+    Rivals,
 )
 
 

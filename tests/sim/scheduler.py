@@ -65,6 +65,10 @@ class NodeClock:
         self._base_true_us = self._scheduler.now_us
         self.rate_ppm = rate_ppm
 
+    def leap(self, by_ms: int) -> None:
+        """Both clocks go forward at once, as after a machine was suspended."""
+        self._base_us += by_ms * MS
+
     def step_wall(self, by_ms: int) -> None:
         self._wall_offset_ms += by_ms
 

@@ -131,6 +131,7 @@ _ALL = (
                 "if m.generation == s.log.generation and m.last_index > s.durable_index:",
                 "if min(m.last_index, s.log.last_index) > s.durable_index:",
             ),
+            Edit(_RAFT + "durability:receive_persisted", "assert m.last_index <= s.log.last_index", "pass"),
             Edit(
                 _RAFT + "durability:receive_persisted",
                 "s.durable_index = m.last_index",
@@ -167,6 +168,10 @@ _ALL = (
                 "(isinstance(m, VoteReply) and m.pre)",
             ),
         ),
+    ),
+    Mutant(
+        "forwards-numbered-alike-in-each-life",
+        (Edit("raftchat.node.forward:Forwards.__init__", "self._request = request", "self._request = 0"),),
     ),
     Mutant(
         "sealed-segment-not-synced",  # docs/log-format.md, "The directory"
