@@ -25,6 +25,9 @@ from .simulation import Result
 COVERAGE_FROM_SEEDS = 300
 """A run of so many seeds must have reached every branch that is counted."""
 
+FAILURES_MAX = 20
+"""Then the run ends: more would say nothing new."""
+
 
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m tests.sim", description=__doc__.partition("\n")[0])
@@ -64,7 +67,7 @@ def _many(options: argparse.Namespace) -> int:
             print(
                 f"seed {result.seed}: {result.violation}\n    {replay_command(result.seed, options.mutant)}", flush=True
             )
-            if options.mutant:
+            if options.mutant or len(failed) == FAILURES_MAX:
                 break
         if options.seeds is None and time.monotonic() - began > options.seconds:
             break
