@@ -50,6 +50,7 @@ class FakeRaft(asyncio.Protocol):
         self.answer_proposals = True
         self.commit_at_once = True
         self.answer_reads = True
+        self.answer_status = True
         self.leaderless_reads = False
         self.counters: dict[str, Any] = {}
         self.serving = 0
@@ -113,7 +114,8 @@ class FakeRaft(asyncio.Protocol):
                     index = 0 if self.leaderless_reads else self.committed
                     self.send(frames.encode_read_at(frames.decode_u64(body), index))
             elif kind == FrameType.STATUS:
-                self.send(frames.encode_status_is(frames.decode_u64(body), json.dumps(self.status()).encode()))
+                if self.answer_status:
+                    self.send(frames.encode_status_is(frames.decode_u64(body), json.dumps(self.status()).encode()))
             elif kind == FrameType.COUNTERS:
                 self.counters = frames.decode_counters(body)
             elif kind == FrameType.SERVING:
@@ -140,7 +142,8 @@ class FakeRaft(asyncio.Protocol):
             "CommitIndex": self.committed,
             "LastIndex": self.log.last_index,
             "Members": [{"ID": 1, "Role": "voter", "MatchIndex": self.log.last_index}],
-            "Counters": self.counters,
+            "Counters": {"turns": 11, "batches": 12, "syncs": 13, "peer_bytes_sent": 14, "peer_frames_dropped": 15}
+            | self.counters,
         }
 
     def send(self, frame: bytes) -> None:

@@ -48,9 +48,41 @@ def test_members(worker: Worker) -> None:
 
 def test_when_the_raft_process_does_not_answer_status_is_503(tmp_path: Path) -> None:
     with running(tmp_path, config=Config(request_timeout_ms=200)) as worker:
-        worker.raft.send = lambda frame: None  # type: ignore[method-assign]
-        for path in ("/raft", "/raft/1", "/metrics"):
+        worker.raft.answer_status = False
+        for path in ("/raft", "/raft/1"):
             problem(worker.client.get(path), 503, "not_ready", retryable=True)
+
+
+def test_a_raft_process_that_hangs_is_not_ready_after_an_election_timeout(tmp_path: Path) -> None:
+    """It said last that there is a leader, and says nothing since."""
+    with running(tmp_path, config=Config(election_timeout_ms=300, request_timeout_ms=60_000)) as worker:
+        worker.raft.answer_status = False
+        response = worker.client.get("/readyz")
+        problem(response, 503, "not_ready", retryable=True)
+        assert response.json()["detail"] == "The Raft process of this node does not answer."
+        assert worker.client.get("/livez").status_code == 200
+        worker.raft.answer_status = True
+        assert worker.client.get("/readyz").status_code == 200
+
+
+def test_metrics_come_from_the_worker_alone_when_the_raft_process_hangs(tmp_path: Path) -> None:
+    with running(tmp_path, config=Config(election_timeout_ms=300, request_timeout_ms=60_000)) as worker:
+        worker.post("general", "hello")
+        assert samples(worker)["raftchat_raft_up"] == 1
+        worker.raft.answer_status = False
+        found = samples(worker)
+        assert found["raftchat_raft_up"] == 0
+        assert found["raftchat_posts_committed_total"] == found["raftchat_post_seconds_count"] == 1
+        # What is not known is left out: a counter that falls to 0 would be taken for a restart.
+        assert not {"raftchat_raft_term", "raftchat_turns_total", "raftchat_log_bytes"} & set(found)
+
+
+def test_the_raft_process_and_the_worker_process_are_counted_too(worker: Worker) -> None:
+    found = samples(worker)
+    names = ("turns", "batches", "syncs", "peer_bytes_sent", "peer_frames_dropped")
+    assert [found[f"raftchat_{name}_total"] for name in names] == [11, 12, 13, 14, 15]
+    assert found["process_resident_memory_bytes"] > 1 << 20
+    assert found["process_open_fds"] > 2
 
 
 def samples(worker: Worker) -> dict[str, float]:

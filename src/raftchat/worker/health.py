@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -44,6 +46,9 @@ class _Health:
             )
         if not link.leader.node_id:
             raise Problem("not_ready", "No leader is known.")
+        # What is known of it is only what it said last: a process that hangs says nothing, and its peers have elected
+        # another leader after an election timeout. So it is asked.
+        await status_of(self._services, self._services.config.election_timeout_ms)
         lag = replica.committed_index - replica.applied_index
         if not link.leader.ready or lag > LAG_MAX:
             raise Problem("not_ready", "Catching up with what the leader has committed.")
@@ -59,6 +64,13 @@ class _Health:
         )
 
     async def metrics(self, request: Request) -> Response:
-        status = await status_of(self._services)
-        body = metrics.render(status, self._services.replica.state)
+        """Also when the Raft process hangs: then this worker's own counters, and `raftchat_raft_up 0`."""
+        services = self._services
+        status: dict[str, Any] | None
+        try:
+            status = await status_of(services, services.config.election_timeout_ms)
+        except Problem:
+            status = None
+        counters = services.counted() if status is None else status["Counters"]
+        body = metrics.render(status, counters, services.replica.state)
         return Response(body, headers={"Cache-Control": "no-store", "Content-Type": metrics.CONTENT_TYPE})

@@ -96,7 +96,7 @@ class RaftLink(asyncio.Protocol):
         self.read(resolve)
         return future
 
-    async def status(self) -> dict[str, Any]:
+    async def status(self, timeout_ms: int) -> dict[str, Any]:
         """The Raft process's own report. Raises TimeoutError or ConnectionError if it gives none."""
         if not self.connected:
             raise ConnectionError("the Raft process is not connected")
@@ -106,7 +106,7 @@ class RaftLink(asyncio.Protocol):
         self._status[context] = future
         try:
             self._send(frames.encode_status(context))
-            async with asyncio.timeout(self._config.request_timeout_ms / 1000):
+            async with asyncio.timeout(timeout_ms / 1000):
                 status: dict[str, Any] = orjson.loads(await future)
                 return status
         finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
-from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, HistogramMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -43,29 +43,31 @@ _RAFT_COUNTERS = {
 }
 
 
-def render(status: Mapping[str, Any], state: ChatState) -> bytes:
-    """`status`: the Raft process's report (`GET /raft`), with `Counters`, the sums over all workers."""
+def render(status: Mapping[str, Any] | None, counters: Mapping[str, float], state: ChatState) -> bytes:
+    """`status`: the Raft process's report (`GET /raft`), None if it gives none; `counters`: its own and the sums over
+    all workers, or those of the one that answers. With them `process_*`, of the worker that answers."""
     registry = CollectorRegistry()
-    registry.register(_NodeCollector(status, state))
+    registry.register(_NodeCollector(status, counters, state))
+    ProcessCollector(registry=registry)
     return generate_latest(registry)
 
 
 class _NodeCollector(Collector):
-    def __init__(self, status: Mapping[str, Any], state: ChatState) -> None:
+    def __init__(self, status: Mapping[str, Any] | None, counters: Mapping[str, float], state: ChatState) -> None:
         self._status = status
+        self._counters = counters
         self._state = state
 
     def collect(self) -> Iterable[Metric]:
         yield _gauge("rooms", "Rooms that have messages.", len(self._state))
         yield _gauge("messages", "Messages in all rooms.", self._state.messages)
         yield _gauge("applied_index", "Last entry applied by the worker that answers.", self._state.applied_index)
-        yield from self._raft()
-        for key, (name, text) in _LOG_GAUGES.items():
-            yield _gauge(name, text, self._status.get("Log", {}).get(key, 0))
-        yield from self._workers()
+        yield _gauge("raft_up", "1 if this node's Raft process answers.", int(self._status is not None))
+        if self._status is not None:
+            yield from self._raft(self._status)
+        yield from self._counted()
 
-    def _raft(self) -> Iterator[Metric]:
-        status = self._status
+    def _raft(self, status: Mapping[str, Any]) -> Iterator[Metric]:
         for key, (name, text) in _RAFT_GAUGES.items():
             if isinstance(status.get(key), int):
                 yield _gauge(name, text, status[key])
@@ -77,10 +79,15 @@ class _NodeCollector(Collector):
                     family.add_metric([str(member["ID"])], member[key])
             if family.samples:
                 yield family
+        for key, (name, text) in _LOG_GAUGES.items():
+            yield _gauge(name, text, status.get("Log", {}).get(key, 0))
 
-    def _workers(self) -> Iterator[Metric]:
-        counters = self._status.get("Counters", {})
-        for name, text in {**_RAFT_COUNTERS, **COUNTERS}.items():
+    def _counted(self) -> Iterator[Metric]:
+        counters = self._counters
+        for name, text in _RAFT_COUNTERS.items():
+            if name in counters:
+                yield CounterMetricFamily(f"raftchat_{name}", text, value=counters[name])
+        for name, text in COUNTERS.items():
             yield CounterMetricFamily(f"raftchat_{name}", text, value=counters.get(name, 0))
         for name, text in GAUGES.items():
             yield _gauge(name, text, counters.get(name, 0))

@@ -53,7 +53,7 @@ def document(config: Config) -> Json:
             "/readyz": {
                 "get": _get("Whether this node serves: replayed, leader known, lag small", "readyz", ref("Ready"), 503)
             },
-            "/metrics": {"get": _text("Metrics in Prometheus' text format", "metrics", "text/plain", 503)},
+            "/metrics": {"get": _text("Metrics in Prometheus' text format", "metrics", "text/plain")},
             "/openapi.json": {"get": _get("This document", "openapi", {"type": "object"})},
             "/ws": _stream(),
             "/": {"get": _text("The web client", "index", "text/html")},

@@ -16,10 +16,11 @@ from raftchat.worker.security import API_HEADERS
 from raftchat.worker.services import Services
 
 
-async def status_of(services: Services) -> dict[str, Any]:
-    """The Raft process's report. Raises Problem `not_ready` if it does not answer."""
+async def status_of(services: Services, timeout_ms: int | None = None) -> dict[str, Any]:
+    """The Raft process's report. Raises Problem `not_ready` if it does not answer (in as long as any request may wait,
+    unless told otherwise)."""
     try:
-        return await services.link.status()
+        return await services.link.status(timeout_ms or services.config.request_timeout_ms)
     except (TimeoutError, ConnectionError):
         raise Problem("not_ready", "The Raft process of this node does not answer.") from None
 

@@ -100,14 +100,13 @@ class WorkerServer:
         self._link.on_commit = self._replica.commit
         self._link.on_turn = self._replica.advance
         self._link.on_lost = self._on_lost
-        self._counters = Counters()
         self._sent: dict[str, int | float] = {}
-        services = Services(
+        self._services = services = Services(
             config=config,
             link=self._link,
             replica=self._replica,
             hub=self._hub,
-            counters=self._counters,
+            counters=Counters(),
             pack=pack,
             room_of_segment=segment_decoder(config),
             clock_s=clock_s,
@@ -188,12 +187,7 @@ class WorkerServer:
             self._send_counters()
 
     def _send_counters(self) -> None:
-        counters = self._counters.snapshot(
-            read_rounds=self._link.rounds,
-            messages_delivered=self._hub.delivered,
-            sockets_open=len(self._hub),
-            post_bytes_pending=self._link.pending.size_bytes,
-        )
+        counters = self._services.counted()
         if counters != self._sent:
             self._sent = counters
             self._link.send_counters(counters)

@@ -27,6 +27,15 @@ class Services:
     clock_s: Callable[[], float]
     """Monotonic seconds."""
 
+    def counted(self) -> dict[str, int | float]:
+        """All counters of this worker by name."""
+        return self.counters.snapshot(
+            read_rounds=self.link.rounds,
+            messages_delivered=self.hub.delivered,
+            sockets_open=len(self.hub),
+            post_bytes_pending=self.link.pending.size_bytes,
+        )
+
     def is_applied(self, index: int) -> bool:
         """Whether this worker may answer now what needs `index` to be applied."""
         replica = self.replica
