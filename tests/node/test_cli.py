@@ -128,8 +128,24 @@ def test_a_directory_of_another_node_or_cluster_is_exit_3(started: list[NodeSett
     assert invoke("--id", "2", "--cluster", f"{mine},{other}", *at)[0] == 3
     assert invoke("--cluster", f"http://127.0.0.1:{free_port()}", *at)[0] == 3
     assert len(started) == 1
-    # A membership that merely differs is a warning, and what is stored is used.
-    assert invoke("--cluster", f"{mine},{other},http://127.0.0.1:1", *at)[0] == 0
+
+
+@pytest.mark.parametrize("change", ["one more", "one less", "another order"])
+def test_another_cluster_list_than_the_directory_began_with_is_exit_3_and_names_both(
+    started: list[NodeSettings], monkeypatch: pytest.MonkeyPatch, change: str
+) -> None:
+    """Nodes that follow the new list would be a second cluster beside the first."""
+    mine, other = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
+    at = ["--data-dir", "d", "--port", "0"]
+    assert invoke("--cluster", f"{mine},{other}", *at)[0] == 0
+    changed = {"one more": f"{mine},{other},http://127.0.0.1:1", "one less": mine, "another order": f"{other},{mine}"}
+    failures: list[str] = []
+    monkeypatch.setattr(serve_module.log, "critical", lambda text, *values: failures.append(text % values))
+    assert invoke("--cluster", changed[change], *at)[0] == 3
+    assert f"use --cluster {mine},{other}, or another --data-dir" in failures[0]
+    assert f"started with --cluster {changed[change]};" in failures[0]
+    assert len(started) == 1
+    assert invoke("--cluster", f"{mine},{other}", *at)[0] == 0
     assert len(started) == 2
 
 

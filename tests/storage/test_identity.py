@@ -55,13 +55,18 @@ def test_wrong_id_is_refused_with_the_remedy() -> None:
         identity.check(identity.bootstrap(2, URLS), "data", 1, URLS)
 
 
-def test_another_cluster_is_refused_with_the_remedy() -> None:
-    with pytest.raises(StorageError, match=r"another cluster.*--cluster http://127.0.0.1:12379,"):
-        identity.check(identity.bootstrap(2, URLS), "data", 2, ["http://10.0.0.1:1", "http://10.0.0.2:1"])
-
-
-def test_a_changed_membership_is_a_warning_and_the_stored_one_wins() -> None:
+@pytest.mark.parametrize(
+    "urls",
+    [["http://10.0.0.1:1", "http://10.0.0.2:1"], [*URLS, "http://127.0.0.1:42379"], URLS[:2], URLS[::-1]],
+    ids=["other", "more", "fewer", "order"],
+)
+def test_another_cluster_list_is_refused_with_both_lists_and_the_remedy(urls: list[str]) -> None:
     mine = identity.bootstrap(2, URLS)
-    assert identity.check(mine, "data", 2, URLS) == []
-    (warning,) = identity.check(mine, "data", 2, [*URLS, "http://127.0.0.1:42379"])
-    assert "using the stored one" in warning
+    with pytest.raises(StorageError) as refused:
+        identity.check(mine, "data", 2, urls)
+    assert f"started with --cluster {','.join(urls)};" in str(refused.value)
+    assert f"use --cluster {','.join(URLS)}, or another --data-dir" in str(refused.value)
+
+
+def test_the_list_that_the_directory_began_with_is_taken() -> None:
+    identity.check(identity.bootstrap(2, URLS), "data", 2, URLS)

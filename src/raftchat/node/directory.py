@@ -40,8 +40,7 @@ def examine(data_dir: str, node_id: int, urls: Sequence[str]) -> Identity | None
         if stored is None:
             _refuse_strangers(data_dir)
             return None
-        for warning in identity.check(stored, data_dir, node_id, urls):
-            log.warning(warning)
+        identity.check(stored, data_dir, node_id, urls)
         return stored
 
 

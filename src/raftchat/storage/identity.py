@@ -97,10 +97,11 @@ def load(directory: str) -> Identity | None:
     return decode(data, path)
 
 
-def check(identity: Identity, directory: str, member_id: int, urls: Sequence[str]) -> list[str]:
-    """Compare what is stored with what the flags say. Warnings; raises StorageError, with the remedy, if they conflict.
+def check(identity: Identity, directory: str, member_id: int, urls: Sequence[str]) -> None:
+    """Compare what is stored with what the flags say. Raises StorageError, with the remedies, if they differ.
 
-    The stored membership wins, since members change while a cluster runs and its flags do not.
+    Another list is never taken for a wish to change the membership: the nodes that were started with it would be a
+    cluster of their own beside this one.
     """
     if identity.member_id != member_id:
         raise StorageError(
@@ -108,14 +109,9 @@ def check(identity: Identity, directory: str, member_id: int, urls: Sequence[str
             f"use --id {identity.member_id}, or another --data-dir"
         )
     stored = list(identity.members.values())
-    if not set(stored) & set(urls):
-        raise StorageError(
-            f"{directory} belongs to another cluster ({identity.cluster_id}: {','.join(stored)}); "
-            f"use --cluster {','.join(stored)}, or another --data-dir"
-        )
     if stored != list(urls):
-        return [
-            f"--cluster {','.join(urls)} is not the membership that {directory} began with; "
-            f"using the stored one: {','.join(stored)}"
-        ]
-    return []
+        raise StorageError(
+            f"{directory} belongs to a node of the cluster {identity.cluster_id}, which began with "
+            f"--cluster {','.join(stored)}, and this node was started with --cluster {','.join(urls)}; "
+            f"use --cluster {','.join(stored)}, or another --data-dir for a node of the new cluster"
+        )
