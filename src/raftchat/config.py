@@ -45,6 +45,10 @@ class Config:
     """Connecting included."""
     peer_handshakes_max: int = 64
     """Connections to the peer port that have not said yet who they are; more are closed at once."""
+    leader_wait_max_ms: int = 3_000
+    """Posts and linearizable reads that find no leader wait this long for one; then 503, `no_leader`."""
+    leader_wait_max_bytes: int = 16 * MIB
+    """Records that wait so; more are refused as overload."""
     commit_hint_idle_ms: int = 50
     """The commit index goes to the hard state once nothing was appended for this long."""
     worker_restart_min_ms: int = 100

@@ -314,11 +314,115 @@ def test_a_follower_with_a_full_disk_takes_the_entries_later(one_of_three: Node,
     assert [m for _, m in node.sent if isinstance(m, AppendReply) and m.success and m.match_index == 1]
 
 
-def test_without_a_leader_proposals_and_reads_are_refused_at_once(one_of_three: Node) -> None:
-    one_of_three.driver.propose(one_of_three, 1, post())
-    one_of_three.driver.read(one_of_three, 2)
-    one_of_three.turn()
-    assert one_of_three.told == [(1, Refusal.NO_LEADER), ("read", 2, 0)]
+def test_without_a_leader_proposals_and_reads_wait_their_time_and_are_then_refused(one_of_three: Node) -> None:
+    node = one_of_three
+    node.driver.propose(node, 1, post())
+    node.driver.read(node, 2)
+    node.turn()
+    node.turn(CONFIG.leader_wait_max_ms - 1)
+    assert node.told == []
+    assert node.driver.deadline_ms <= node.now_ms + 1
+    node.turn(1)
+    assert node.told == [(1, Refusal.NO_LEADER), ("read", 2, 0)]
+
+
+def test_proposals_that_waited_for_the_election_are_forwarded_in_order_and_reads_are_asked(one_of_three: Node) -> None:
+    node = one_of_three
+    batches = [post(str(n)) for n in range(4)]
+    for batch, records in enumerate(batches[:3]):
+        node.driver.propose(node, batch, records)
+        node.turn()
+    node.driver.read(node, 9)
+    node.turn()
+    node.driver.propose(node, 3, batches[3])
+    node.follow()
+    assert [m.records for _, m in node.sent if isinstance(m, Forward)] == batches
+    request = next(m for _, m in node.sent if isinstance(m, ReadIndexRequest))
+    node.driver.receive(2, ReadIndexReply(2, 1, request.context, 7))
+    node.turn()
+    assert ("read", 9, 7) in node.told
+
+
+def test_who_becomes_leader_appends_what_waited_for_one(one_of_three: Node) -> None:
+    node = one_of_three
+    node.driver.propose(node, 1, post())
+    node.turn(1)
+    node.turn(2 * CONFIG.election_timeout_ms - 2)
+    for _ in range(2):
+        node.settle()
+        for to, message in node.sent:
+            if hasattr(message, "pre"):
+                node.driver.receive(to, VoteReply(to, message.term, True, message.pre))
+        node.sent.clear()
+    node.settle()
+    assert [t.batch for t in node.told if isinstance(t, Accepted)] == [1]
+
+
+def test_a_proposal_waits_for_the_connection_to_a_new_leader(one_of_three: Node) -> None:
+    node = one_of_three
+    node.follow()
+    node.reachable = False
+    node.driver.propose(node, 1, post())
+    node.turn()
+    assert node.told == []
+    node.reachable = True
+    node.sent.clear()
+    node.turn(10)
+    assert len([m for _, m in node.sent if isinstance(m, Forward)]) == 1
+
+
+def test_what_the_leader_refused_because_it_leads_no_more_is_asked_again_but_not_at_once(one_of_three: Node) -> None:
+    node = one_of_three
+    node.follow()
+    for batch in (1, 2):
+        node.driver.propose(node, batch, post(str(batch)))
+    node.turn()
+    first = [m for _, m in node.sent if isinstance(m, Forward)]
+    node.sent.clear()
+    for forward in reversed(first):
+        node.driver.receive(2, ForwardRefused(forward.request, Refusal.NO_LEADER))
+    node.turn(1)
+    assert not [m for _, m in node.sent if isinstance(m, Forward)], "two nodes play ball"
+    assert node.now_ms < node.driver.deadline_ms <= node.now_ms + CONFIG.heartbeat_interval_ms
+    node.turn(CONFIG.heartbeat_interval_ms)
+    again = [m for _, m in node.sent if isinstance(m, Forward)]
+    assert [m.records for m in again] == [m.records for m in first], "in the order of their arrival"
+    assert node.told == []
+    node.driver.receive(2, ForwardRefused(again[1].request, Refusal.NO_LEADER))
+    node.driver.receive(2, ForwardAccepted(again[0].request, 40, 1, 9))
+    node.turn(CONFIG.leader_wait_max_ms)
+    assert [t for t in node.told if not isinstance(t, Leader)] == [(2, Refusal.NO_LEADER), Accepted(1, 40, 1, 9)]
+
+
+def test_what_was_sent_to_a_leader_and_lost_is_never_sent_again(one_of_three: Node) -> None:
+    node = one_of_three
+    node.follow()
+    node.driver.propose(node, 1, post())
+    node.turn()
+    node.driver.broken(2)
+    node.sent.clear()
+    node.turn()
+    node.driver.receive(3, AppendEntries(3, 2, 0, 0, 0))
+    node.settle()
+    assert (1, Refusal.LOST) in node.told
+    assert not [m for _, m in node.sent if isinstance(m, Forward)]
+
+
+def test_more_than_may_wait_is_refused_as_overload(tmp_path: Path) -> None:
+    node = Node(tmp_path, 3)
+    records = post("x" * 10_000)
+    fits = CONFIG.leader_wait_max_bytes // len(records)
+    for batch in range(fits + 1):
+        node.driver.propose(node, batch, records)
+    node.turn()
+    assert node.told == [(fits, Refusal.OVERLOADED)]
+    node.told.clear()
+    node.turn(CONFIG.leader_wait_max_ms)
+    assert len(node.told) == fits
+    node.driver.propose(node, 1, records)
+    node.told.clear()
+    node.turn()
+    assert node.told == [], "there is room again"
 
 
 def test_a_follower_forwards_the_same_bytes_and_passes_the_answer_on(one_of_three: Node) -> None:

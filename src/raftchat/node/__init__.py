@@ -7,6 +7,7 @@
     peers        connections to the other members      (handshake, connection, codec)
     workers      connections to this node's workers    (ipc/frames.py)
     forward      proposals on their way to the leader
+    waiting      what is asked while there is no leader
     status       what `GET /raft` tells
     watch        what is logged about leadership and members
 

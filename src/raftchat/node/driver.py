@@ -20,6 +20,7 @@ from raftchat.config import Config
 from raftchat.ipc.frames import Accepted, Leader, Refusal
 from raftchat.node.codec import Buffer, Forward, ForwardAccepted, ForwardRefused, WireMessage
 from raftchat.node.forward import Forwards
+from raftchat.node.waiting import READ_SIZE_BYTES, Client, Proposal, Question, Waiting
 from raftchat.raft import HardState, NotLeader, Overloaded, Persisted, Raft, Ready
 from raftchat.raft.messages import Log
 
@@ -56,14 +57,6 @@ class Network(Protocol):
     def flush(self) -> None: ...
     def refresh(self) -> None:
         """The membership changed."""
-
-
-class Client(Protocol):
-    """A worker that asked for something; its answers."""
-
-    def accepted(self, accepted: Accepted) -> None: ...
-    def refused(self, batch: int, reason: Refusal) -> None: ...
-    def read_at(self, context: int, index: int) -> None: ...
 
 
 class Clients(Protocol):
@@ -104,7 +97,14 @@ class Driver:
         self._proposals: list[tuple[Client, int, Buffer]] = []
         self._reads: list[tuple[Client, int]] = []
         self._broken: list[int] = []
-        self._rounds: dict[int, list[tuple[Client, int]]] = {}
+        self._waiting: Waiting[Proposal] = Waiting(config.leader_wait_max_bytes)
+        self._waiting_reads: Waiting[Question] = Waiting(config.leader_wait_max_bytes)
+        self._arrivals = 0
+        self._asked_leader = (0, 0)
+        """Leader and term that what waits was last tried with."""
+        self._not_before_ms = 0.0
+        """Whoever is taken for the leader said that it does not lead: it is not asked again at once."""
+        self._rounds: dict[int, list[Question]] = {}
         self._round = 0
         self._own_round = 0
         """The read that tells when this node has caught up; 0: none is under way."""
@@ -171,14 +171,7 @@ class Driver:
             messages, self._messages = self._messages, []
             for sender, message in messages:
                 self._step(sender, message)
-        if self._proposals:
-            proposals, self._proposals = self._proposals, []
-            for client, batch, records in proposals:
-                self._propose(client, batch, records)
-        if self._reads:
-            self._round += 1
-            self._rounds[self._round], self._reads = self._reads, []
-            raft.read_index(self._round)
+        self._ask()
         if now_ms >= self._own_round_due():
             self._round += 1
             self._own_round = self._round
@@ -188,7 +181,12 @@ class Driver:
     @property
     def deadline_ms(self) -> float:
         """On the clock of `turn`; inf if only an arrival makes a difference."""
-        return min(self._raft.deadline_ms, self._forwards.deadline_ms, self._own_round_due())
+        deadline_ms = min(self._raft.deadline_ms, self._forwards.deadline_ms, self._own_round_due())
+        if self._waiting or self._waiting_reads:
+            deadline_ms = min(deadline_ms, self._waiting.deadline_ms, self._waiting_reads.deadline_ms)
+            if self._not_before_ms > self._now_ms:
+                deadline_ms = min(deadline_ms, self._not_before_ms)
+        return deadline_ms
 
     @property
     def caught_up(self) -> bool:
@@ -245,23 +243,83 @@ class Driver:
             log.error("Refused a batch that is not made of records: %s", error)
             return False
 
-    def _propose(self, client: Client, batch: int, records: Buffer) -> None:
-        if not self._valid(records):
-            client.refused(batch, Refusal.BAD)
-            return
-        match self._append(records):
+    def _ask(self) -> None:
+        """What waited, then what arrived, goes to the leader; what cannot go waits on."""
+        now_ms, raft = self._now_ms, self._raft
+        if (raft.leader, raft.term) != self._asked_leader:
+            self._asked_leader, self._not_before_ms = (raft.leader, raft.term), now_ms
+        if self._waiting:
+            self._waiting.drain(self._propose)
+            for late in self._waiting.expired(now_ms):
+                late.client.refused(late.batch, Refusal.NO_LEADER)
+        proposals, self._proposals = self._proposals, []
+        for client, batch, records in proposals:
+            if not self._valid(records):
+                client.refused(batch, Refusal.BAD)
+                continue
+            self._arrivals += 1
+            deadline_ms = now_ms + self._config.leader_wait_max_ms
+            proposal = Proposal(self._arrivals, deadline_ms, client, len(records), batch, records, self._again)
+            # Behind one that waits, so that they stay in order.
+            if (self._waiting or not self._propose(proposal)) and not self._waiting.put(proposal):
+                client.refused(batch, Refusal.OVERLOADED)
+        if self._reads or self._waiting_reads:
+            self._ask_reads()
+
+    def _ask_reads(self) -> None:
+        round: list[Question] = []
+        if self._reachable():
+            round += self._waiting_reads.expired(float("inf"))
+        for late in self._waiting_reads.expired(self._now_ms):
+            late.client.read_at(late.context, 0)
+        reads, self._reads = self._reads, []
+        for client, context in reads:
+            self._arrivals += 1
+            deadline_ms = self._now_ms + self._config.leader_wait_max_ms
+            question = Question(self._arrivals, deadline_ms, client, READ_SIZE_BYTES, context)
+            if self._reachable():
+                round.append(question)
+            elif not self._waiting_reads.put(question):
+                client.read_at(context, 0)
+        if round:
+            self._round += 1
+            self._rounds[self._round] = round
+            self._raft.read_index(self._round)
+
+    def _reachable(self) -> bool:
+        """Whether there is a leader that can be asked now."""
+        leader = self._raft.leader
+        if leader == 0 or self._now_ms < self._not_before_ms:
+            return False
+        return leader == self._node_id or self._network.connected(leader)
+
+    def _may_wait(self, deadline_ms: float) -> bool:
+        """Whether something that the leader did not take may be tried again; and then not at once."""
+        if self.stopping or self._now_ms >= deadline_ms:
+            return False
+        self._not_before_ms = self._now_ms + self._config.heartbeat_interval_ms
+        return True
+
+    def _again(self, proposal: Proposal) -> bool:
+        return self._may_wait(proposal.deadline_ms) and self._waiting.put(proposal)
+
+    def _propose(self, proposal: Proposal) -> bool:
+        """False: there is nobody to take it yet. True: it was answered, or is on its way to the leader."""
+        client, batch = proposal.client, proposal.batch
+        match self._append(proposal.records):
             case Accepted(_, first_index, term, time_ms):
                 client.accepted(Accepted(batch, first_index, term, time_ms))
             case Refusal() as reason:
                 client.refused(batch, reason)
             case NotLeader(leader=leader):
-                if leader in (0, self._node_id):
-                    client.refused(batch, Refusal.NO_LEADER)
-                elif self._full_at is not None:
+                if leader not in (0, self._node_id) and self._full_at is not None:
                     # The leader might take it, but this node could not see what becomes of it.
                     client.refused(batch, Refusal.DISK_FULL)
+                elif leader in (0, self._node_id) or not self._reachable():
+                    return False
                 else:
-                    self._forwards.send(client, batch, records, leader)
+                    self._forwards.send(proposal, batch, proposal.records, leader)
+        return True
 
     def _append_for(self, follower: int, request: int, records: Buffer) -> None:
         answer: WireMessage
@@ -304,8 +362,10 @@ class Driver:
             self._own_round, self._caught_up_at = 0, index
             self._own_round_due_ms = self._now_ms + self._config.heartbeat_interval_ms
             return
-        for client, client_context in self._rounds.pop(context):
-            client.read_at(client_context, index)
+        for question in self._rounds.pop(context):
+            # Asking again is always safe: the answer is about a later moment.
+            if index or not (self._may_wait(question.deadline_ms) and self._waiting_reads.put(question)):
+                question.client.read_at(question.context, index)
 
     def _publish(self, ready: Ready) -> None:
         if self._log.active_sequence != self._active_sequence:
