@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import dataclasses
 import logging
+import re
 import socket
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -269,6 +270,58 @@ def test_nodes_of_two_clusters_tell_each_other_why_not_once(caplog: pytest.LogCa
 
     with caplog.at_level(logging.INFO):
         run(scenario())
+
+
+def test_whoever_is_refused_again_and_again_is_told_once_with_a_plain_address(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        one, other = await two()
+        for _ in range(5):
+            url = one.members[1].removeprefix("http://")
+            host, port = url.split(":")
+            reader, writer = await asyncio.open_connection(host, int(port))
+            writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert b"404" in await reader.readline()
+            writer.close()
+        await one.peers.close()
+        await other.peers.close()
+
+    run(scenario())
+    (refused,) = [r for r in caplog.records if "Refused a connection" in r.getMessage()]
+    assert re.fullmatch(r"127\.0\.0\.1:\d+", vars(refused)["from"])
+
+
+def test_a_peer_that_is_down_or_ending_is_told_in_plain_words_and_is_no_warning(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def scenario() -> None:
+        mine, other = listen(), listen()
+        node = Node(1, urls({1: mine, 2: other}))
+
+        def said(words: str) -> bool:
+            return any(words in record.getMessage() for record in caplog.records)
+
+        # It accepts and hangs up at once, as a node does that is ending; then it is gone.
+        ending = await asyncio.get_running_loop().create_server(_HangsUp, sock=other)
+        await node.peers.start([mine])
+        await until("hung up", lambda: said("closed during the handshake"))
+        ending.close()
+        await ending.wait_closed()
+        await until("gone", lambda: said("Connection refused"))
+        await node.peers.close()
+
+    with caplog.at_level(logging.INFO):
+        run(scenario())
+    told = [record for record in caplog.records if "Cannot connect" in record.getMessage()]
+    assert {record.levelname for record in told} == {"INFO"}
+    assert all(record.getMessage().startswith("Cannot connect to a peer, will keep trying: ") for record in told)
+    assert not [record for record in told if "event" in record.getMessage() or "Errno" in record.getMessage()]
+
+
+class _HangsUp(asyncio.Protocol):
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        transport.close()
 
 
 def test_a_member_that_is_gone_is_let_go_and_a_new_one_dialled() -> None:

@@ -60,7 +60,7 @@ class Outgoing(asyncio.Protocol):
         if not self.welcomed.done():
             try:
                 self._dialled.feed(b"")
-                failure = handshake.HandshakeFailed("the connection was closed during the handshake")
+                failure = handshake.HandshakeFailed("the connection was closed during the handshake", closed=True)
             except handshake.HandshakeFailed as told:
                 failure = told
             self.welcomed.set_exception(failure)
@@ -95,13 +95,16 @@ class Incoming(asyncio.Protocol):
         on_welcome: Callable[[Incoming], None],
         on_message: Callable[[int, WireMessage], None],
         on_lost: Callable[[Incoming], None],
+        on_refused: Callable[[str, str], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
+        """`on_refused(address, reason)`: a stranger, or a node that does not belong here."""
         self.peer = 0
         self._accepted = handshake.Accepted(cluster_id, node_id, members)
         self._splitter = FrameSplitter(config.peer_frame_max_bytes + HEADER_SIZE_BYTES)
         self._parse_batch = parse_batch
         self._on_welcome, self._on_message, self._on_lost = on_welcome, on_message, on_lost
+        self._on_refused = on_refused
         self._transport: asyncio.Transport | None = None
         self._timeout = loop.call_later(config.peer_handshake_timeout_ms / 1000, self.abort)
         self._closing = False
@@ -140,8 +143,7 @@ class Incoming(asyncio.Protocol):
                 self._on_welcome(self)
                 return trailing
             case handshake.Refused(reply, reason):
-                where = self._transport.get_extra_info("peername")
-                log.warning("Refused a connection to the peer port: %s", reason, extra={"from": where})
+                self._on_refused(_address(self._transport.get_extra_info("peername")), reason)
                 self._transport.write(reply)
                 self._transport.close()
                 self._closing = True
@@ -157,6 +159,14 @@ class Incoming(asyncio.Protocol):
         self._closing = True
         if self._transport is not None:
             self._transport.abort()
+
+
+def _address(peername: tuple[object, ...] | None) -> str:
+    """`127.0.0.1:4711`, `[::1]:4711`."""
+    if not peername:
+        return "unknown"
+    host, port = str(peername[0]), peername[1]
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def tune(sock: socket.socket, user_timeout_ms: int = 0) -> None:

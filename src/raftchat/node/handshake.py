@@ -25,6 +25,15 @@ REFUSAL_TEXT_MAX_BYTES = 1000
 class HandshakeFailed(Exception):
     """The other side refuses, or is no node; the message says which, in its own words if it gave any."""
 
+    def __init__(self, reason: str, *, closed: bool = False) -> None:
+        """`closed`: it hung up without a word, as one does that is ending."""
+        super().__init__(reason)
+        self.closed = closed
+
+
+def _hung_up() -> HandshakeFailed:
+    return HandshakeFailed("the connection was closed during the handshake", closed=True)
+
 
 @dataclass(frozen=True, slots=True)
 class Welcome:
@@ -68,6 +77,8 @@ class Dialled:
 
     def feed(self, data: bytes) -> Welcome | None:
         """Empty `data`: the connection was closed. None: more is needed. Raises HandshakeFailed."""
+        if not data and self._refusal is None:
+            raise _hung_up()
         try:
             self._http.receive_data(data)
             while True:
@@ -85,7 +96,7 @@ class Dialled:
                     text = self._text.decode("utf-8", "replace").strip()
                     raise HandshakeFailed(f"{self._refusal.status_code} {text or self._refusal.reason.decode()}")
                 elif isinstance(event, h11.ConnectionClosed) or event is h11.PAUSED:
-                    raise HandshakeFailed("the connection was closed during the handshake")
+                    raise _hung_up()
         except h11.RemoteProtocolError as error:
             raise HandshakeFailed(f"the answer is not a node's: {error}") from None
 

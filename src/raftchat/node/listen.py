@@ -33,9 +33,7 @@ def bind(host: str, port: int, *, what: str, remedy: str) -> list[socket.socket]
                 raise NodeFailed(
                     CANNOT_START, f"{what}: {host}:{port} is in use by another program; {remedy}"
                 ) from None
-            raise NodeFailed(
-                CANNOT_START, f"{what}: cannot listen on {host}:{port}: {error.strerror}; {remedy}"
-            ) from None
+            raise NodeFailed(CANNOT_START, f"{what}: cannot listen on {host}:{port}: {error.strerror}") from None
         port = sockets[0].getsockname()[1]  # 0: the system's choice, the same for all addresses
     return sockets
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import os
 import socket
 from collections.abc import Callable, Mapping
 from random import Random
@@ -18,9 +19,13 @@ from raftchat.config import Config
 from raftchat.node import handshake
 from raftchat.node.codec import Buffer, Forward, ParseBatch, WireMessage, encode
 from raftchat.node.connection import Incoming, Outgoing, tune
+from raftchat.node.seldom import Seldom
 from raftchat.raft.messages import AppendEntries
 
 log = logging.getLogger(__name__)
+
+REFUSAL_LOG_INTERVAL_S = 60.0
+REFUSALS_REMEMBERED = 256
 
 
 class Peers:
@@ -53,6 +58,7 @@ class Peers:
         self._all_incoming: set[Incoming] = set()
         self._encoded: dict[int, tuple[AppendEntries, list[Buffer]]] = {}
         """Of this turn, by identity: followers at the same place are sent the same object."""
+        self._refusals = Seldom(REFUSAL_LOG_INTERVAL_S, REFUSALS_REMEMBERED)
         self.dropped_frames = 0
         self.sent_bytes = 0
 
@@ -150,6 +156,7 @@ class Peers:
             self._welcome,
             self._on_message,
             self._lost,
+            self._refused,
             self._loop,
         )
         self._all_incoming.add(connection)
@@ -174,6 +181,16 @@ class Peers:
         if self._incoming.get(connection.peer) is connection:
             del self._incoming[connection.peer]
             self._on_broken(connection.peer)
+
+    def _refused(self, address: str, reason: str) -> None:
+        """Told once for each host and reason, then at most once a minute: whoever is refused dials again and again."""
+        host = address.rpartition(":")[0]
+        more = self._refusals.seen((host, reason), self._loop.time())
+        if more is not None:
+            extra: dict[str, object] = {"from": address}
+            if more:
+                extra["refused_meanwhile"] = more
+            log.warning("Refused a connection to the peer port: %s", reason, extra=extra)
 
     # Outgoing
 
@@ -231,11 +248,12 @@ class _Dialler:
                 connection = await self._peers.dial(self._peer, self.url)
             except (OSError, handshake.HandshakeFailed) as error:
                 # TimeoutError is an OSError. Each reason is told once, not once a second.
-                if (reason := str(error) or "no answer in time") != told:
-                    refused = isinstance(error, handshake.HandshakeFailed)
+                if (reason := _plain(error)) != told:
+                    # A peer that is down, or just ending, is no fault of anybody's; one that says no is.
+                    refused = isinstance(error, handshake.HandshakeFailed) and not error.closed
                     log.log(
                         logging.WARNING if refused else logging.INFO,
-                        "Cannot connect to a peer, trying on: %s",
+                        "Cannot connect to a peer, will keep trying: %s",
                         reason,
                         extra={"peer": self._peer, "url": self.url},
                     )
@@ -262,3 +280,14 @@ class _Dialler:
             self.queued_bytes = 0
             connection.abort()
             self._peers.broken(self._peer)
+
+
+def _plain(error: Exception) -> str:
+    """Why a peer cannot be reached, without the words of the event loop."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, socket.gaierror):
+        return str(error.strerror)
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return str(error)
