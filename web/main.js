@@ -5,6 +5,7 @@ import { mountComposer } from "./components/composer.js";
 import { mountMessages } from "./components/messages.js";
 import { mountRooms } from "./components/rooms.js";
 import { mountShell } from "./components/shell.js";
+import { Readiness } from "./readiness.js";
 import { Session } from "./session.js";
 import { Socket } from "./socket.js";
 import { Store } from "./store.js";
@@ -12,10 +13,17 @@ import { Store } from "./store.js";
 const base = new URL("./", document.baseURI);
 const store = new Store();
 const api = new Api(base);
-const session = new Session(store, api);
+const readiness = new Readiness(
+  () => api.ready(),
+  (ready) => session.setReady(ready),
+);
+const session = new Session(store, api, () => readiness.doubt());
 const socket = new Socket(base, {
   onState: (state) => store.setConnection(state),
-  onOpen: () => session.resync(),
+  onOpen: () => {
+    readiness.doubt();
+    session.resync();
+  },
   onMessage: (room, message) => session.receive(room, message),
 });
 const find = (id) => document.getElementById(id);

@@ -3,15 +3,29 @@
 const PAGE = 50;
 const CATCH_UP_PAGES_MAX = 10;
 const RETRY_MS = 2000;
+const POST_RETRY_MIN_MS = 250;
+const POST_RETRY_MAX_MS = 2000;
+const POST_PATIENCE_MS = 15000; // longer than an election takes, shorter than a person waits
+const LOCAL = { consistency: "local" };
 
 export class Session {
   #store;
   #api;
+  #doubt;
   #retry = 0;
 
-  constructor(store, api) {
+  // doubt(): called when a request failed in a way that says something about the node.
+  constructor(store, api, doubt) {
     this.#store = store;
     this.#api = api;
+    this.#doubt = doubt;
+  }
+
+  setReady(ready) {
+    const waited = this.#store.ready === false;
+    this.#store.setReady(ready);
+    // What was read meanwhile is what this node alone knew.
+    if (ready && waited) this.resync();
   }
 
   async open(room) {
@@ -39,7 +53,7 @@ export class Session {
     if (loading || !messages.length) return;
     this.#store.loading = true;
     try {
-      const page = await this.#api.messages(room, { before: messages[0].ID }, PAGE);
+      const page = await this.#messages(room, { before: messages[0].ID }, PAGE);
       if (room === this.#store.room) this.#store.addMessages(page.messages, { hasOlder: page.hasOlder });
     } catch (problem) {
       if (room === this.#store.room) this.#store.setProblem(problem.message);
@@ -49,30 +63,60 @@ export class Session {
   async findRooms(prefix) {
     if (!this.#store.roomsTruncated) return;
     try {
-      this.#store.addRooms((await this.#api.rooms(prefix)).names);
+      this.#store.addRooms((await this.#read((freshness) => this.#api.rooms(prefix, freshness))).names);
     } catch {
       // The list stays as it is; the connection's state tells that something is wrong.
     }
   }
 
-  // Throws api.Problem.
-  async post(text) {
+  // A failure that passes is tried again for a while; waiting(why) is told each time. Throws api.Problem.
+  async post(text, waiting) {
     const { room, user } = this.#store;
-    const posted = await this.#api.post(room, user, text);
+    const posted = await this.#insist(() => this.#api.post(room, user, text), waiting);
     const message = { ...posted, User: user, Message: text };
     this.#store.addRooms([room]);
     if (room === this.#store.room) this.#store.addMessages([message]);
+  }
+
+  async #insist(post, waiting) {
+    const end = Date.now() + POST_PATIENCE_MS;
+    for (let delay = POST_RETRY_MIN_MS; ; delay = Math.min(2 * delay, POST_RETRY_MAX_MS)) {
+      try {
+        return await post();
+      } catch (problem) {
+        if (problem.status === 0 || problem.status >= 500) this.#doubt();
+        if (!problem.passing || Date.now() + delay > end) throw problem;
+        waiting(problem.message);
+      }
+      await new Promise((resolve) => setTimeout(resolve, delay * (0.5 + Math.random() / 2)));
+    }
+  }
+
+  // call(freshness): as fresh as can be had. Without a leader, what this node has.
+  async #read(call) {
+    if (this.#store.ready === false) return call(LOCAL);
+    try {
+      return await call({});
+    } catch (problem) {
+      if (problem.status === 0 || problem.status >= 500) this.#doubt();
+      if (!problem.passing) throw problem;
+      return call(LOCAL);
+    }
+  }
+
+  #messages(room, cursor, limit) {
+    return this.#read((freshness) => this.#api.messages(room, { ...cursor, ...freshness }, limit));
   }
 
   async #load() {
     const room = this.#store.room;
     clearTimeout(this.#retry);
     try {
-      const page = await this.#api.messages(room, {}, PAGE);
+      const page = await this.#messages(room, {}, PAGE);
       if (room === this.#store.room) this.#store.addMessages(page.messages, { hasOlder: page.hasOlder });
     } catch (problem) {
       if (room !== this.#store.room) return;
-      this.#store.setProblem(problem.message);
+      this.#store.setProblem(problem.message, problem.status === 400 || problem.status === 422);
       if (problem.retryable) this.#retry = setTimeout(() => this.#load(), RETRY_MS);
     }
   }
@@ -81,14 +125,14 @@ export class Session {
     const room = this.#store.room;
     try {
       for (let pages = 0; pages < CATCH_UP_PAGES_MAX; pages++) {
-        const page = await this.#api.messages(room, { after: last }, 100);
+        const page = await this.#messages(room, { after: last }, 100);
         if (room !== this.#store.room) return;
         this.#store.addMessages(page.messages);
         if (!page.hasNewer) return;
         last = page.messages.at(-1).ID;
       }
       // Too far behind to fill the gap: begin again with the newest.
-      const page = await this.#api.messages(room, {}, PAGE);
+      const page = await this.#messages(room, {}, PAGE);
       if (room === this.#store.room) this.#store.addMessages(page.messages, { hasOlder: page.hasOlder, reset: true });
     } catch (problem) {
       if (room !== this.#store.room) return;
@@ -100,7 +144,7 @@ export class Session {
   // At start, and again whenever the socket opens: what came into being meanwhile was not told.
   async loadRooms() {
     try {
-      const { names, truncated } = await this.#api.rooms();
+      const { names, truncated } = await this.#read((freshness) => this.#api.rooms("", freshness));
       this.#store.addRooms(names, truncated);
     } catch {
       setTimeout(() => this.#store.connection === "open" && this.loadRooms(), RETRY_MS);

@@ -13,7 +13,9 @@ export class Store {
     this.hasOlder = false;
     this.loading = false;
     this.problem = ""; // why the current room cannot be shown
+    this.refused = false; // there is and will be no room of this name
     this.connection = "connecting"; // connecting, open, closed
+    this.ready = null; // whether the node takes posts; null: not known
     this.user = readUser();
   }
 
@@ -28,8 +30,22 @@ export class Store {
     for (const listener of this.#listeners.get(topic) ?? []) listener(detail);
   }
 
+  // connecting, live, waiting (open, but the node cannot post), closed
+  get state() {
+    if (this.connection !== "open") return this.connection;
+    return this.ready === null ? "connecting" : this.ready ? "live" : "waiting";
+  }
+
+  setReady(ready) {
+    if (ready === this.ready) return;
+    this.ready = ready;
+    this.#changed("connection");
+  }
+
   setConnection(state) {
     this.connection = state;
+    // Whatever is found when it opens again may be another node, or the same in another state.
+    if (state === "closed" && this.ready) this.ready = null;
     this.#changed("connection");
   }
 
@@ -49,6 +65,7 @@ export class Store {
     this.hasOlder = false;
     this.loading = true;
     this.problem = "";
+    this.refused = false;
     const known = this.rooms.get(room);
     if (known) known.unread = 0;
     this.#changed("room");
@@ -88,10 +105,12 @@ export class Store {
     this.#changed("messages", { reset, added: appended ? added : null });
   }
 
-  setProblem(text) {
+  setProblem(text, refused = false) {
     this.loading = false;
     this.problem = text;
+    this.refused = refused;
     this.#changed("messages", { added: [] });
+    this.#changed("rooms");
   }
 }
 

@@ -73,5 +73,5 @@ def page(new_context: NewContext, node: Node) -> Page:
 
 def visit(page: Page, node: Node, path: str = "/") -> Page:
     page.goto(node.url + path)
-    page.wait_for_selector('#state[data-state="open"]')
+    page.wait_for_selector('#state[data-state="live"]')
     return page

@@ -9,10 +9,18 @@ export function mountComposer(store, session, find) {
   const send = find("send");
   const error = find("error");
   let sending = false;
+  let passing = false; // what is told is over once the node is ready again
 
-  const fail = (message) => {
+  const fail = (message, { passes = false, waiting = false } = {}) => {
     error.textContent = message;
     error.hidden = !message;
+    error.classList.toggle("waiting", waiting);
+    passing = passes;
+  };
+  const setSending = (now) => {
+    sending = now;
+    send.disabled = now;
+    send.textContent = now ? "Sending…" : "Send";
   };
   const fit = () => {
     text.style.height = "auto";
@@ -28,19 +36,19 @@ export function mountComposer(store, session, find) {
       return;
     }
     store.setUser(user.value.trim());
-    sending = true;
-    send.disabled = true;
+    setSending(true);
     fail("");
     try {
-      await session.post(message);
+      await session.post(message, (why) => fail(`${why} Your message is tried again…`, { waiting: true }));
+      fail("");
       // What was typed meanwhile is the next message.
       text.value = text.value === message ? "" : text.value.slice(text.value.startsWith(message) ? message.length : 0);
       fit();
     } catch (problem) {
-      fail(problem.message);
+      const kept = problem.passing ? `${problem.message} Your message was not posted: it is kept here.` : problem.message;
+      fail(kept, { passes: problem.retryable });
     } finally {
-      sending = false;
-      send.disabled = false;
+      setSending(false);
     }
   };
 
@@ -57,6 +65,7 @@ export function mountComposer(store, session, find) {
   });
   user.addEventListener("change", () => store.setUser(user.value.trim()));
   user.value = store.user;
+  store.on("connection", () => store.state === "live" && passing && fail(""));
   store.on("room", () => {
     fail("");
     text.setAttribute("aria-label", `Message to ${store.room}`);

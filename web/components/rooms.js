@@ -35,7 +35,7 @@ export function mountRooms(store, session, find) {
     scheduled = false;
     const wanted = input.value.trim().toLocaleLowerCase();
     const names = new Set(store.rooms.keys());
-    if (store.room) names.add(store.room);
+    if (store.room && !store.refused) names.add(store.room);
     const found = [...names].filter((name) => name.toLocaleLowerCase().includes(wanted)).sort(collator.compare);
     list.replaceChildren(...found.slice(0, SHOWN_MAX).map(item));
     const more = found.length > SHOWN_MAX || (store.roomsTruncated && !wanted);

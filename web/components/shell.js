@@ -1,6 +1,11 @@
 // The frame of the page: title, connection, and the list of rooms as a drawer where there is little width.
 
-const STATES = { open: "Live", connecting: "Connecting…", closed: "Offline, trying again…" };
+const STATES = {
+  live: "Live",
+  waiting: "Read-only: waiting for the cluster",
+  connecting: "Connecting…",
+  closed: "Offline, trying again…",
+};
 
 export function mountShell(store, find) {
   const side = find("side");
@@ -28,8 +33,8 @@ export function mountShell(store, find) {
     drawer(false);
   });
   const showState = () => {
-    find("state").textContent = STATES[store.connection];
-    find("state").dataset.state = store.connection;
+    find("state").textContent = STATES[store.state];
+    find("state").dataset.state = store.state;
   };
   store.on("connection", showState);
   showState();
