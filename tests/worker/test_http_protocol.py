@@ -198,6 +198,30 @@ def test_a_head_without_end_is_431(worker: Worker) -> None:
     assert (status(answer), problem(answer)) == (431, "head_too_large")
 
 
+@pytest.mark.parametrize("where", ["url", "one field", "many fields"])
+@pytest.mark.parametrize("parts", [1, 2])
+def test_a_head_above_the_limit_is_431_also_if_it_comes_at_once(worker: Worker, where: str, parts: int) -> None:
+    limit_bytes = worker.config.request_head_max_bytes
+
+    def request(size_bytes: int) -> bytes:
+        filler = {
+            "url": b"GET /livez?%b HTTP/1.1\r\nHost: x\r\n\r\n" % (b"a" * size_bytes),
+            "one field": b"GET /livez HTTP/1.1\r\nHost: x\r\nX-A: %b\r\n\r\n" % (b"a" * size_bytes),
+            "many fields": b"GET /livez HTTP/1.1\r\nHost: x\r\n%b\r\n" % (b"X-A: aaa\r\n" * (size_bytes // 10)),
+        }
+        return filler[where]
+
+    for size_bytes, expected in ((limit_bytes - 200, 200), (limit_bytes + 200, 431), (limit_bytes * 3 // 2, 431)):
+        with connect(worker) as connection:
+            head = request(size_bytes)
+            for start in range(0, len(head), len(head) // parts + 1):
+                connection.sendall(head[start : start + len(head) // parts + 1])
+            answer = read_answer(connection)
+        assert status(answer) == expected, size_bytes
+        if expected == 431:
+            assert problem(answer) == "head_too_large"
+
+
 @pytest.mark.parametrize(
     "endless", [b"0\r\n" + b"x: y\r\n" * 100_000, b"0\r\nx: " + b"y" * 700_000, b"1;" + b"y" * 700_000]
 )

@@ -23,6 +23,9 @@ from raftchat.worker.short_cycle import ShortCycle
 
 log = logging.getLogger(__name__)
 
+_FIELD_EXTRA_BYTES = 4
+"""Colon, space and line end."""
+
 
 class _Flow(FlowControl):
     """Reads on only when no request waits for its turn: uvicorn would go on with each answer, and heap up the rest."""
@@ -54,6 +57,8 @@ class HttpProtocol(HttpToolsProtocol):
         """What was read last held some of a body, or the end of a request."""
         self._head_bytes = 0
         """Read since then: of a head, a trailer, or a chunk's extension."""
+        self._read_bytes = 0
+        """What was read last."""
         self._discarded_bytes = 0
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
@@ -67,6 +72,7 @@ class HttpProtocol(HttpToolsProtocol):
         if self.transport.is_closing():
             return
         self._in_step = False
+        self._read_bytes = len(data)
         try:
             self.parser.feed_data(data)
         except httptools.HttpParserUpgrade:
@@ -82,6 +88,9 @@ class HttpProtocol(HttpToolsProtocol):
                 self.cycle.keep_alive = False
             return
         except httptools.HttpParserError as error:
+            if isinstance(error.__context__, Problem):  # raised in a callback
+                self._refuse(error.__context__)
+                return
             self._refuse(Problem("bad_request", f"This is not a request of HTTP/1.1: {_reason(error)}."))
             return
         if self._in_step:
@@ -89,9 +98,7 @@ class HttpProtocol(HttpToolsProtocol):
         elif self._arriving_since_s is not None:
             self._head_bytes += len(data)
             if self._head_bytes > self.limits.request_head_max_bytes:
-                self._end_arrival(
-                    Problem("head_too_large", f"Headers may have {self.limits.request_head_max_bytes} bytes together.")
-                )
+                self._end_arrival(self._head_too_large())
 
     def on_message_begin(self) -> None:
         self._head_bytes = 0
@@ -109,6 +116,12 @@ class HttpProtocol(HttpToolsProtocol):
 
     def on_headers_complete(self) -> None:
         self._in_head = False
+        limit_bytes = self.limits.request_head_max_bytes
+        # One read may hold more than the limit, and bodies too: only then is it worth counting.
+        if self._head_bytes + self._read_bytes > limit_bytes:
+            fields_bytes = sum(len(name) + len(value) + _FIELD_EXTRA_BYTES for name, value in self.headers)
+            if len(self.url) + fields_bytes > limit_bytes:
+                raise self._head_too_large()
         if (self.cycle is None or self.cycle.response_complete) and not self.parser.should_upgrade():
             cycle = type(self).short_cut(self)
             if cycle is not None:
@@ -187,6 +200,9 @@ class HttpProtocol(HttpToolsProtocol):
         else:
             # Nothing was ever sent, or a body that was refused is dribbling in.
             self.transport.close()
+
+    def _head_too_large(self) -> Problem:
+        return Problem("head_too_large", f"Headers may have {self.limits.request_head_max_bytes} bytes together.")
 
     def _awaits_body(self) -> bool:
         return self.cycle is not None and self.cycle.more_body and not self.cycle.response_complete
