@@ -25,8 +25,9 @@ ARGUMENTS = [
 NewContext = Callable[..., BrowserContext]
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def playwright() -> Iterator[Playwright]:
+    """Not for the session: while it runs, an event loop does, and no other test could start one of its own."""
     with sync_playwright() as started:
         yield started
 
