@@ -1,7 +1,7 @@
 """Logging on stderr: text on a terminal, JSON lines otherwise. What is logged, and why, is the callers' matter.
 
 Details go into `extra`, not into the sentence: `log.warning("Peer refused us", extra={"peer": 2})` gives
-`Peer refused us peer=2` or `{"Time":…,"Level":"WARNING","Process":"raft","Message":"Peer refused us","peer":2}`.
+`Peer refused us peer=2` or `{"Time":…,"Level":"WARNING","Node":1,"Process":"raft",…,"Message":"…","peer":2}`.
 """
 
 from __future__ import annotations
@@ -26,9 +26,19 @@ _STANDARD = frozenset(vars(logging.LogRecord("", 0, "", 0, "", (), None))) | {
 _COLOURS = {"WARNING": "\x1b[33m", "ERROR": "\x1b[31m", "CRITICAL": "\x1b[31;1m", "DEBUG": "\x1b[2m"}
 
 
+_node_id = 0
+"""0: not said."""
+
+
 def choose_format(wanted: str | None, stream: TextIO) -> str:
     """`wanted`, or what suits the stream."""
     return wanted or ("text" if stream.isatty() else "json")
+
+
+def belong_to(node_id: int) -> None:
+    """Say, before `setup`, which node this process is of: it is on each JSON line, as lines of several get mixed."""
+    global _node_id
+    _node_id = node_id
 
 
 def setup(process: str, *, log_format: str, level: str, stream: TextIO | None = None) -> None:
@@ -36,7 +46,7 @@ def setup(process: str, *, log_format: str, level: str, stream: TextIO | None = 
     target = stream or sys.stderr
     handler = logging.StreamHandler(target)
     if log_format == "json":
-        handler.setFormatter(JsonFormatter(process))
+        handler.setFormatter(JsonFormatter(process, _node_id))
     else:
         coloured = target.isatty() and not os.environ.get("NO_COLOR")
         handler.setFormatter(TextFormatter(process, coloured=coloured))
@@ -74,8 +84,9 @@ class TextFormatter(logging.Formatter):
 
 
 class JsonFormatter(logging.Formatter):
-    def __init__(self, process: str) -> None:
+    def __init__(self, process: str, node_id: int = 0) -> None:
         super().__init__()
+        self._node = {"Node": node_id} if node_id else {}
         self._process = process
 
     def format(self, record: logging.LogRecord) -> str:
@@ -83,6 +94,7 @@ class JsonFormatter(logging.Formatter):
         line: dict[str, Any] = {
             "Time": time.isoformat(timespec="milliseconds").replace("+00:00", "Z"),
             "Level": record.levelname,
+            **self._node,
             "Process": self._process,
             "Pid": record.process,
             "Logger": record.name,

@@ -113,6 +113,47 @@ def test_a_wrong_configuration_file_is_exit_2(
     assert not started
 
 
+def test_any_option_may_be_in_the_file_under_the_name_it_has_on_the_command_line(
+    started: list[NodeSettings], tmp_path: Path
+) -> None:
+    file = tmp_path / "node.toml"
+    cluster = f'cluster = ["http://127.0.0.1:{free_port()}", "http://127.0.0.1:{free_port()}"]'
+    file.write_text(f"id = 2\nport = 0\n{cluster}\n")
+    assert invoke("--config", str(file))[0] == 0
+    assert started[0].node_id == 2
+    file.write_text(f"node-id = 2\nport = 0\n{cluster}\n")
+    code, output = invoke("--config", str(file))
+    assert code == 2
+    assert (
+        "there is no option 'node-id'; there are cluster, data-dir, election-timeout, heartbeat-interval, host, id"
+        in (" ".join(output.split()))
+    )
+
+
+def test_a_misspelt_environment_variable_is_a_warning(
+    started: list[NodeSettings], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    warned: list[str] = []
+    settings_module = importlib.import_module("raftchat.cli.settings")
+    monkeypatch.setattr(settings_module.log, "warning", lambda text, *, extra: warned.append(extra["variable"]))
+    arguments = ["--cluster", f"http://127.0.0.1:{free_port()}", "--port", "0"]
+    assert invoke(*arguments, RAFTCHAT_ELECTION_TIMEUOT="2s", RAFTCHAT_WORKERS="2", RAFTCHAT_ID="1")[0] == 0
+    assert warned == ["RAFTCHAT_ELECTION_TIMEUOT"]
+
+
+def test_a_data_directory_is_made_for_its_owner_alone(started: list[NodeSettings], tmp_path: Path) -> None:
+    arguments = ["--cluster", f"http://127.0.0.1:{free_port()}", "--port", "0", "--data-dir", "new/d"]
+    assert invoke(*arguments)[0] == 0
+    data = tmp_path / "new" / "d"
+    assert {str(p.relative_to(data)): oct(p.stat().st_mode & 0o777) for p in [data, *data.rglob("*")]} == {
+        ".": "0o700",
+        "LOCK": "0o600",
+        "hard-state": "0o600",
+        "identity": "0o600",
+        "log": "0o700",
+    }
+
+
 def test_serve_is_what_no_subcommand_means(started: list[NodeSettings]) -> None:
     arguments = ["--cluster", f"http://localhost:{free_port()}/", "--port", "0", "--insecure-peers"]
     assert invoke(*arguments)[0] == 0

@@ -52,6 +52,13 @@ def test_json_lines_are_one_object_each() -> None:
     assert "ValueError: broken" in second["Exception"]
 
 
+def test_json_lines_carry_the_node_once_it_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(logs, "_node_id", 0)
+    assert "Node" not in json.loads(written(io.StringIO(), "json").splitlines()[0])
+    logs.belong_to(3)
+    assert [json.loads(line)["Node"] for line in written(io.StringIO(), "json").splitlines()] == [3, 3]
+
+
 def test_text_has_the_details_behind_and_quotes_what_is_not_one_word() -> None:
     lines = written(io.StringIO(), "text").splitlines()
     assert lines[0].endswith(r"A peer said no peer=2 text='evil\n12:00:00 ERROR fake'")

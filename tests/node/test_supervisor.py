@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import resource
 import signal
@@ -98,6 +99,40 @@ def test_the_ready_line_is_the_only_one_on_stdout_and_the_service_manager_hears_
     assert len(node.out.read_text().splitlines()) == 1
     assert all(line.startswith("{") for line in node.err.read_text().splitlines())
     assert not node.orphans()
+
+
+def test_the_log_of_a_run_begins_with_what_was_found_and_ends_with_how_long_the_end_took(
+    start: Callable[..., Running],
+) -> None:
+    node = start("--log-format", "json", "--data-dir", "d")
+    node.wait_ready()
+    # A terminal that was closed.
+    node.process.send_signal(signal.SIGHUP)
+    assert node.wait() == 0
+    lines = [json.loads(line) for line in node.err.read_text().splitlines()]
+    assert {line["Node"] for line in lines} == {1}
+    (started,) = [line for line in lines if line["Message"] == "Started"]
+    assert started["data_dir"] == str(node.out.parent / "d")
+    assert list(started["members"]) == ["1"]
+    assert (started["last_index"], started["term"], started["torn_tail_cut"]) == (0, 0, False)
+    assert [line["Message"] for line in lines if line["Message"] == "Became leader"]
+    assert [line["signal"] for line in lines if line["Message"] == "Stopping"] == ["SIGHUP"]
+    assert lines[-1]["Message"] == "Stopped"
+    assert lines[-1]["took_ms"] >= 0
+
+
+def test_whoever_was_started_to_outlive_its_terminal_does(start: Callable[..., Running]) -> None:
+    """nohup(1) has SIGHUP ignored from the start."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        node = start()
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    node.wait_ready()
+    node.process.send_signal(signal.SIGHUP)
+    node.process.send_signal(signal.SIGTERM)
+    assert node.wait() == 0
+    assert "SIGHUP" not in node.err.read_text()
 
 
 def test_children_may_have_as_many_files_open_as_the_system_allows(start: Callable[..., Running]) -> None:

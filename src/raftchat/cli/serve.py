@@ -15,7 +15,7 @@ from urllib.parse import urlsplit
 import click
 
 from raftchat import logs
-from raftchat.cli.settings import config_option, option
+from raftchat.cli.settings import config_option, option, warn_of_unknown
 from raftchat.cli.units import Duration, PeerUrls, Size
 from raftchat.config import Config
 from raftchat.node import directory
@@ -105,7 +105,9 @@ def serve(
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     log_format = logs.choose_format(log_format, sys.stderr)
+    logs.belong_to(node_id)
     logs.setup("node", log_format=log_format, level=log_level)
+    warn_of_unknown(serve, os.environ)
     data_dir = os.path.abspath(data_dir or f"raft-chat-{node_id}")
     try:
         with _own(data_dir) as lock:

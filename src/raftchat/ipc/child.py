@@ -25,6 +25,7 @@ from typing import Any
 
 import orjson
 
+from raftchat import logs
 from raftchat.config import Config
 from raftchat.ipc import spawn
 
@@ -84,7 +85,8 @@ async def start_child(module: str, child: ChildConfig) -> asyncio.subprocess.Pro
 
 
 def read_child_config() -> ChildConfig:
-    """Called first by a child: its configuration, and from now on it dies with its parent. Exits 2 if there is none."""
+    """Called first by a child: its configuration; from now on it dies with its parent and its log lines say whose
+    they are. Exits 2 if there is none."""
     line = bytearray()
     while not line.endswith(b"\n"):
         chunk = os.read(0, 65536)
@@ -93,6 +95,7 @@ def read_child_config() -> ChildConfig:
             raise SystemExit(2)
         line += chunk
     child = ChildConfig.from_json(bytes(line))
+    logs.belong_to(child.node_id)
     die_with_parent(child.parent_pid)
     return child
 

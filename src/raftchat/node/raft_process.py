@@ -1,8 +1,8 @@
 """The process that owns the log: `python -m raftchat.node.raft_process`, started by the supervisor.
 
 Wires directory, core, driver, disk, peers and workers to one uvloop, and turns the driver when something arrived or is
-due. What it tells the supervisor is in `control.py`. SIGTERM is the supervisor's business: a service manager may send
-it to all processes at once, and this one must outlive the workers' last requests.
+due. What it tells the supervisor is in `control.py`. SIGTERM and SIGHUP are the supervisor's business: a service manager
+may send them to all processes at once, and this one must outlive the workers' last requests.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from typing import Any, cast
 
 import uvloop
 
-from raftchat import _log, logs
+from raftchat import __version__, _log, logs
 from raftchat.ipc.child import ChildConfig, read_child_config
 from raftchat.ipc.frames import Hello
 from raftchat.node import control
@@ -114,6 +114,18 @@ class RaftProcess:
     async def run(self) -> None:
         """Until the supervisor says stop."""
         self._loop.set_exception_handler(self._on_exception)
+        recovery = self._opened.log.recovery
+        log.info(
+            "Started",
+            extra={
+                "version": __version__,
+                "data_dir": self._child.data_dir,
+                "members": dict(self._raft.membership.members),
+                "last_index": self._opened.log.last_index,
+                "term": self._raft.term,
+                "torn_tail_cut": recovery is not None and recovery.torn,
+            },
+        )
         self._channel.setblocking(False)
         self._loop.add_reader(self._channel.fileno(), self._on_control)
         await self._peers.start([socket.socket(fileno=fd) for fd in self._child.fds["peer"]])
@@ -293,6 +305,7 @@ def fail(channel: socket.socket, code: int, message: str) -> None:
 def main() -> None:
     child = read_child_config()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
     logs.setup("raft", log_format=child.log_format, level=child.log_level)
     channel = socket.socket(fileno=child.fds["control"])
 

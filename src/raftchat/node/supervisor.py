@@ -73,11 +73,15 @@ class Supervisor:
         self._forced = asyncio.Event()
         self._handed_over = asyncio.Event()
         self._failure: NodeFailed | None = None
+        self._told_to_stop_s: float | None = None
+        """When, on the loop's clock."""
 
     async def run(self) -> int:
         """Run the node until it is told to end, or cannot go on. The exit code; raises NodeFailed."""
-        for number in (signal.SIGTERM, signal.SIGINT):
-            self._loop.add_signal_handler(number, self._on_signal, number)
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+            # A terminal that closes is an end in order, except for who was started to outlive it (nohup).
+            if number is not signal.SIGHUP or signal.getsignal(number) is not signal.SIG_IGN:
+                self._loop.add_signal_handler(number, self._on_signal, number)
         self._channel.setblocking(False)
         self._loop.add_reader(self._channel.fileno(), self._on_control)
         settings = self._settings
@@ -103,6 +107,8 @@ class Supervisor:
             return self._verdict()
         finally:
             await self._kill_all()
+            if self._told_to_stop_s is not None:
+                log.info("Stopped", extra={"took_ms": round((self._loop.time() - self._told_to_stop_s) * 1000)})
 
     def _verdict(self) -> int:
         if self._failure is not None:
@@ -223,6 +229,7 @@ class Supervisor:
             self._forced.set()
         elif not self._stopping.is_set():
             log.info("Stopping", extra={"signal": signal.Signals(number).name})
+            self._told_to_stop_s = self._loop.time()
             self._stopping.set()
 
     def _fail(self, failure: NodeFailed) -> None:

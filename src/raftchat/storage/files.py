@@ -11,7 +11,7 @@ import os
 def write_durably(path: str, data: bytes) -> None:
     """Replace or create `path`; after a crash at any moment it holds the old bytes or the new ones. Raises OSError."""
     temporary = path + ".tmp"
-    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+    fd = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
     try:
         view = memoryview(data)
         while view:
@@ -24,13 +24,17 @@ def write_durably(path: str, data: bytes) -> None:
 
 
 def make_directory_durably(path: str) -> None:
-    """Create it and its parents; every new name is durable on return. Raises OSError."""
+    """Create it, for its owner alone, and its parents; every new name is durable on return. Raises OSError."""
+    _make(path, 0o700)
+
+
+def _make(path: str, mode: int) -> None:
     path = os.path.abspath(path)
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
-    make_directory_durably(parent)
-    os.mkdir(path, 0o755)
+    _make(parent, 0o755)
+    os.mkdir(path, mode)
     sync_directory(parent)
 
 

@@ -22,7 +22,7 @@ class DirectoryLock:
 
     def __init__(self, directory: str) -> None:
         """Raises StorageError, naming the owner, if another process has it; OSError if the file cannot be made."""
-        self.fd = os.open(os.path.join(directory, "LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        self.fd = os.open(os.path.join(directory, "LOCK"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         give_up = time.monotonic() + ORPHANS_WAIT_S
         while not self._try():
             owner = os.pread(self.fd, 32, 0).decode("ascii", "replace").strip()
