@@ -1,8 +1,8 @@
 """The process that owns the log: `python -m raftchat.node.raft_process`, started by the supervisor.
 
 Wires directory, core, driver, disk, peers and workers to one uvloop, and turns the driver when something arrived or is
-due. What it tells the supervisor is in `control.py`. SIGTERM and SIGHUP are the supervisor's business: a service manager
-may send them to all processes at once, and this one must outlive the workers' last requests.
+due. What it tells the supervisor is in `control.py`. SIGTERM and SIGHUP are the supervisor's business: a service
+manager may send them to all processes at once, and this one must outlive the workers' last requests.
 """
 
 from __future__ import annotations
