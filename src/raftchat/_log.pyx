@@ -51,14 +51,11 @@ cdef class SyncPoint:
         cdef Descriptor file = self.file
         cdef int failed
         if file is not None:
-            with nogil:
-                failed = fdatasync(file.fd)
-            if failed:
-                try:
+            with self.directory.no_return():
+                with nogil:
+                    failed = fdatasync(file.fd)
+                if failed:
                     PyErr_SetFromErrno(OSError)
-                except OSError as error:
-                    self.directory.failure = error
-                    raise
             self.file = None
         self.done = True
 

@@ -10,6 +10,7 @@ cdef class Directory:
     cdef readonly list live             # of Segment, in order
     cdef Segment active                 # the last of them
     cdef object failure                 # OSError after which nothing may be written any more
+    cdef object syncing                 # held while something is made durable: who waits learns of a failure first
     cdef size_t segment_size_bytes      # of the next one
     cdef uint64_t sequence              # the highest in use
     cdef list dead                      # of Segment, to be unlinked

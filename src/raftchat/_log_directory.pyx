@@ -11,6 +11,7 @@ from raftchat._log_segment cimport Segment, make_segment, open_segment, parse_se
 
 import contextlib
 import os
+import threading
 
 from raftchat._log_segment import CorruptLog
 
@@ -19,6 +20,7 @@ from raftchat._log_segment import CorruptLog
 cdef class Directory:
 
     def __init__(self, str path, new_segment_id, size_t segment_size_bytes):
+        self.syncing = threading.RLock()
         self.path = path
         self.new_segment_id = new_segment_id
         self.segment_size_bytes = segment_size_bytes
@@ -125,12 +127,19 @@ cdef class Directory:
 
     @contextlib.contextmanager
     def no_return(self):
-        """What fails in here leaves it open what is on disk: the log refuses to be written to from then on."""
-        try:
-            yield
-        except OSError as error:
-            self.failure = error
-            raise
+        """What fails in here leaves it open what is on disk: the log refuses to be written to from then on.
+
+        One at a time: the kernel tells of a failed write once for each open file. Of two syncs of a file, in two
+        threads, the second would succeed, and a segment with a hole would be sealed.
+        """
+        with self.syncing:
+            if self.failure is not None:
+                raise OSError(self.failure.errno, "the log cannot go on after a failed sync") from self.failure
+            try:
+                yield
+            except OSError as error:
+                self.failure = error
+                raise
 
     def verify(self, uint64_t last_index, on_progress):
         """Records found good, and each fault. `on_progress(bytes done, bytes in all)` or None."""

@@ -6,6 +6,7 @@ Knows files and how they follow each other. Does not know what is appended, nor 
 from __future__ import annotations
 
 import contextlib
+import threading
 from collections.abc import Callable, Iterator
 
 from raftchat.log_disk import Disk, File
@@ -21,6 +22,7 @@ class Directory:
         self.segment_size_bytes = segment_size_bytes
         self.live: list[SegmentFile] = []
         self.failure: OSError | None = None
+        self.syncing = threading.RLock()
         self._dead: list[SegmentFile] = []
         self._sequence = 0
         self._disk = disk
@@ -136,12 +138,19 @@ class Directory:
 
     @contextlib.contextmanager
     def no_return(self) -> Iterator[None]:
-        """What fails in here leaves it open what is on disk: the log refuses to be written to from then on."""
-        try:
-            yield
-        except OSError as error:
-            self.failure = error
-            raise
+        """What fails in here leaves it open what is on disk: the log refuses to be written to from then on.
+
+        One at a time: the kernel tells of a failed write once for each open file. Of two syncs of a file, in two
+        threads, the second would succeed, and a segment with a hole would be sealed.
+        """
+        with self.syncing:
+            if self.failure is not None:
+                raise OSError(self.failure.errno, "the log cannot go on after a failed sync") from self.failure
+            try:
+                yield
+            except OSError as error:
+                self.failure = error
+                raise
 
     # Removing
 

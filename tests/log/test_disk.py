@@ -8,6 +8,7 @@ import resource
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -366,6 +367,41 @@ def test_after_a_failed_sync_nothing_is_written_any_more(fast_directory: Path, s
             refused()
     assert disk.steps == []
     assert len(log.entries(1, 25)) == 25
+
+
+def test_a_roll_waits_for_the_sync_under_way_and_learns_that_it_failed(fast_directory: Path) -> None:
+    """The kernel reports a failed write once for each open file: the roll's own sync would have succeeded."""
+    kit = Kit(log_reference, fast_directory)
+    log = kit.open()
+    log.append(kit.posts(25, size=20), 1, 1)
+    point = log.begin_sync()
+    flushing, reported = threading.Event(), threading.Event()
+
+    def sync() -> None:
+        flushing.set()
+        assert reported.wait(10)
+        raise OSError(errno.EIO, "Input/output error")
+
+    file = point._file
+    file.sync, real_sync = sync, file.sync
+    failures: list[OSError] = []
+
+    def wait() -> None:
+        try:
+            point.wait()
+        except OSError as error:
+            failures.append(error)
+
+    thread = threading.Thread(target=wait)
+    thread.start()
+    assert flushing.wait(10)
+    file.sync = real_sync  # Told once, forgotten.
+    threading.Timer(0.1, reported.set).start()
+    with pytest.raises(OSError, match="cannot go on"):
+        log.append(kit.posts(25, size=20), 1, 1)
+    thread.join()
+    assert len(failures) == 1
+    assert [name for name in os.listdir(fast_directory / "log") if name.endswith(".log")] == [FIRST]
 
 
 def test_a_failed_wait_does_not_count(fast_directory: Path) -> None:
