@@ -44,4 +44,5 @@ const open = () => session.open(roomInUrl() || "general");
 addEventListener("hashchange", open);
 open();
 session.loadRooms();
+readiness.doubt();
 socket.start();

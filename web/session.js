@@ -22,10 +22,10 @@ export class Session {
   }
 
   setReady(ready) {
-    const waited = this.#store.ready === false;
+    const before = this.#store.ready;
     this.#store.setReady(ready);
-    // What was read meanwhile is what this node alone knew.
-    if (ready && waited) this.resync();
+    // What was read before is what this node alone knew.
+    if (ready && !before) this.resync();
   }
 
   async open(room) {
@@ -92,9 +92,9 @@ export class Session {
     }
   }
 
-  // call(freshness): as fresh as can be had. Without a leader, what this node has.
+  // call(freshness): as fresh as can be had. A node that may have no leader is asked for what it has, so that nobody waits.
   async #read(call) {
-    if (this.#store.ready === false) return call(LOCAL);
+    if (!this.#store.ready) return call(LOCAL);
     try {
       return await call({});
     } catch (problem) {
