@@ -13,8 +13,9 @@ import pytest
 
 from raftchat import _log
 from raftchat.config import Config
-from raftchat.ipc.frames import Refusal
-from tests.worker.support import FakeRaft, Worker, record, running, wait_for
+from raftchat.ipc import frames
+from raftchat.ipc.frames import Accepted, Refusal
+from tests.worker.support import TIME_MS, FakeRaft, Worker, record, running, wait_for
 
 
 def later(function: Callable[[], httpx2.Response]) -> Future[httpx2.Response]:
@@ -149,6 +150,29 @@ def test_a_post_that_a_new_leader_overwrote_is_not_committed(
     worker.call(lambda: worker.raft.overwrite(1, record("general", "of the new leader")))
     problem(answer.result(5), 503, "not_committed", retryable=True)
     assert worker.texts("general") == ["of the new leader"]
+
+
+@pytest.mark.parametrize("overwritten", [False, True])
+def test_an_answer_that_comes_after_the_commit_is_enough(worker: Worker, overwritten: bool) -> None:
+    """A former leader's answer to a forward may be slower than its successor's commit index, and nothing may follow."""
+    worker.raft.answer_proposals = False
+    answer = later(lambda: worker.post("general", "slow answer"))
+    wait_for("proposed", lambda: worker.raft.proposals)
+
+    def commit() -> int:
+        first, _ = worker.raft.append(record("general", "slow answer"))
+        if overwritten:
+            worker.raft.overwrite(first - 1, record("general", "of the new leader"))
+        worker.raft.commit()
+        return first
+
+    first = worker.call(commit)
+    wait_for("applied", lambda: worker.texts("general"))
+    worker.call(lambda: worker.raft.send(frames.encode_accepted(Accepted(1, first, 1, TIME_MS))))
+    if overwritten:
+        problem(answer.result(5), 503, "not_committed", retryable=True)
+    else:
+        assert answer.result(5).status_code == 201
 
 
 def test_a_post_is_not_committed_once_a_later_term_is_below_it(worker: Worker) -> None:

@@ -98,6 +98,10 @@ class PendingPosts:
         if batch is not None:
             self._end(batch, _REFUSED[reason])
 
+    def has_decided(self, applied_index: int) -> bool:
+        """Whether the committed entries up to `applied_index` decide somebody's fate."""
+        return any(batch.first_index <= applied_index for batch in self._accepted.values())
+
     def decide(self, applied_index: int, term_at: Callable[[int], int]) -> None:
         """Tell everybody whose fate the committed entries up to `applied_index` decide."""
         if not self._accepted:

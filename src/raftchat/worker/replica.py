@@ -115,6 +115,9 @@ class Replica:
             if self.applied_index < self.committed_index:
                 self._scheduled = True
                 self._loop.call_soon(self._advance_again)
+        elif self._pending.has_decided(self.applied_index):
+            # Answered by a former leader only after its successor's commit index had come.
+            self._pending.decide(self.applied_index, self.reader.term_at)
         if not self.replayed and self._replay_index is not None and self.applied_index >= self._replay_index:
             self.replayed = True
             self._on_replayed()
