@@ -77,6 +77,8 @@ class SimNode:
         self._written: HardState | None = None
         self._timer = 0
         self._timer_deadline_ms = float("inf")
+        self._state: tuple[Role, int, int, int] | None = None
+        """What checkers saw last."""
         self._active_sequence = self.log.active_sequence
         for see in self._see.booted:
             see(self)
@@ -251,9 +253,13 @@ class SimNode:
             return
         raft = self.raft
         self.role, self.term, self.leader, self.commit_index = raft.role, raft.term, raft.leader, raft.commit_index
-        for see in self._see.turned:
-            see(self)
-        self._trace.event(self._scheduler.now_us, t.TURN, self.id, self.term, self.commit_index, self.view.digests[-1])
+        digest = self.view.digests[-1]
+        state = (self.role, self.term, self.commit_index, digest)
+        if state != self._state:
+            self._state = state
+            for see in self._see.turned:
+                see(self)
+        self._trace.event(self._scheduler.now_us, t.TURN, self.id, self.term, self.commit_index, digest)
         self._set_timer()
 
     def _set_timer(self) -> None:

@@ -46,7 +46,7 @@ class Checker:
         """It is durable now."""
 
     def turned(self, node: SimNode) -> None:
-        """One turn of the node's loop is over."""
+        """One turn of the node's loop is over, in which its role, term, commit index or log has changed."""
 
     def acknowledged(self, post: Post) -> None: ...
 
