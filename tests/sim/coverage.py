@@ -67,7 +67,7 @@ class Coverage(Checker):
 
     def booted(self, node: SimNode) -> None:
         self._before.pop(node.id, None)
-        if node.log.recovery is not None and node.log.recovery.torn:
+        if node.storage.log.recovery is not None and node.storage.log.recovery.torn:
             self._reached["torn tail cut"] += 1
         if node.view.last_index > len(self.simulation.committed) - 1:
             self._reached["restart with a longer log than committed"] += 1

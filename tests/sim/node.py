@@ -1,6 +1,6 @@
 """One simulated node: the production driver and core on a simulated disk, restarted through the real recovery.
 
-Stands where the Raft process's event loop, disk thread and transport stand. Knows neither why it is paused or crashed
+Stands where the Raft process's event loop and transport stand. Knows neither why it is paused or crashed
 (`faults/`) nor what is looked at (`checkers/`).
 """
 
@@ -8,19 +8,19 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from raftchat.log_reference import KIND_MEMBERSHIP, KIND_NOOP, SyncPoint, check_unstamped, pack, parse_batch
+from raftchat.log_reference import KIND_MEMBERSHIP, KIND_NOOP, check_unstamped, pack, parse_batch
 from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage
 from raftchat.node.driver import Driver
-from raftchat.raft import HardState, Membership, NotLeader, Persisted, Raft, Role
+from raftchat.raft import Membership, NotLeader, Persisted, Raft, Role
 from raftchat.raft.messages import AppendEntries, AppendReply
-from raftchat.storage.hard_state import HardStateFile, initial
 
 from . import trace as t
 from .desk import Desk, Reading, Request
-from .disk import PowerLoss, SimDisk, SimSlotFile
+from .disk import PowerLoss
 from .plan import stream
 from .scheduler import NodeClock
-from .view import ObservedLog, View
+from .storage import Storage
+from .view import View
 
 if TYPE_CHECKING:
     from .simulation import Simulation
@@ -30,7 +30,7 @@ FREQUENT = frozenset({AppendEntries, AppendReply})
 
 
 class SimNode:
-    """It is the driver's `Disk` and `Network`; its `desk` is the driver's `Clients` and only `Client`."""
+    """It is the driver's `Network`; `storage` is its `Disk`, `desk` its `Clients` and only `Client`."""
 
     def __init__(self, simulation: Simulation, node_id: int, clock: NodeClock) -> None:
         self.id = node_id
@@ -39,25 +39,14 @@ class SimNode:
         self.paused = self._deaf = False
         self.life = 0
         """Number of starts. What was scheduled in an earlier life is void."""
-        self.disk = SimDisk(stream(simulation.plan.seed, f"disk/{node_id}"))
-        self.sync_slowdown = 1.0
-        self.view = View()
-        """What the log holds; while the node is down, what it held."""
-        self.durable_index = 0
-        self.durable_hard_state = HardState()
-        self.durable_before_boot = (0, 0)
-        """Index and digest of what was durable when it went down."""
-        self.recovered_hard_state = HardState()
+        self.storage = Storage(simulation, self)
         self.role, self.term, self.leader, self.commit_index = Role.FOLLOWER, 0, 0, 0
         """As of the last turn."""
         self._simulation = simulation
         self._scheduler = simulation.scheduler
         self._see = simulation.observers
         self._trace = simulation.trace
-        self._delays = stream(simulation.plan.seed, f"delays/{node_id}")
-        self._ids = stream(simulation.plan.seed, f"segments/{node_id}")
         self.raft: Raft
-        self.log: ObservedLog
         self.driver: Driver
         self.desk: Desk
 
@@ -69,48 +58,36 @@ class SimNode:
         try:
             self._recover()
         except PowerLoss:
-            self._machine_stops()
+            self.machine_stops()
             return
         self.up = True
         self.role, self.term, self.leader, self.commit_index = self.raft.role, self.raft.term, 0, 0
-        self.busy = self._turn_is_due = False
-        self._written: HardState | None = None
+        self._turn_is_due = False
         self._timer = 0
         self._timer_deadline_ms = float("inf")
         self._state: tuple[Role, int, int, int] | None = None
         """What checkers saw last."""
-        self._active_sequence = self.log.active_sequence
         for see in self._see.booted:
             see(self)
-        # Opening has synced what it found.
-        self.durable_index, self.durable_hard_state = self.view.last_index, self.recovered_hard_state
-        self._trace.event(self._scheduler.now_us, t.BOOT, self.id, self.view.last_index, self.view.digests[-1])
+        storage = self.storage
+        storage.recovered()
+        view = storage.view
+        self._trace.event(self._scheduler.now_us, t.BOOT, self.id, view.last_index, view.digests[-1])
         if self._trace.readable:
-            torn = ", a torn tail was cut" if self.log.recovery and self.log.recovery.torn else ""
-            self.say(f"starts: {self.recovered_hard_state}, log to {self.view.last_index}{torn}")
+            torn = ", a torn tail was cut" if storage.log.recovery and storage.log.recovery.torn else ""
+            self.say(f"starts: {storage.recovered_hard_state}, log to {view.last_index}{torn}")
         self._wake()
 
     def _recover(self) -> None:
-        plan = self._simulation.plan
-        self._hard = HardStateFile(SimSlotFile(self.disk, "hard-state", initial()))
-        hard_state = HardState(self._hard.term, self._hard.vote, self._hard.commit)
-        self.recovered_hard_state = hard_state
-        self.log = ObservedLog(
-            "log",
-            new_segment_id=lambda: self._ids.getrandbits(64) | 1,
-            segment_size_bytes=plan.config.segment_size_bytes,
-            hint=hard_state.commit,
-            disk=self.disk,
-        )
-        self.view = self.log.view
-        self.log.on_append, self.log.before_cut, self.log.on_cut = self._appended, self._before_cut, self._cut
+        plan, storage = self._simulation.plan, self.storage
+        storage.recover()
         history = [(0, self._simulation.membership)]
-        history += [(entry.index, Membership.decode(entry.value)) for entry in self.log.find_kind(KIND_MEMBERSHIP)]
+        history += [(entry.index, Membership.decode(entry.value)) for entry in storage.log.find_kind(KIND_MEMBERSHIP)]
         self.raft = Raft(
             plan.config,
             self.id,
-            self.log,
-            hard_state,
+            storage.log,
+            storage.recovered_hard_state,
             history,
             stream(plan.seed, f"raft/{self.id}/{self.life}"),
             noop=pack(KIND_NOOP, b"", b""),
@@ -122,8 +99,8 @@ class SimNode:
             plan.config,
             self.id,
             self.raft,
-            self.log,
-            self,
+            storage.log,
+            storage,
             self,
             self.desk,
             check_unstamped,
@@ -135,24 +112,20 @@ class SimNode:
         if not self.up:
             return
         self.up = self.paused = self._deaf = False
-        self.durable_before_boot = (self.durable_index, self.view.digests[self.durable_index])
-        if power_lost:
-            self.disk.lose_power()
-        else:
-            self.disk.kill()
+        self.storage.crash(power_lost=power_lost)
         self._trace.event(self._scheduler.now_us, t.FAULT, self.id, power_lost)
         if self._trace.readable:
             self.say("loses power" if power_lost else "is killed")
         for see in self._see.crashed:
             see(self, power_lost)
 
-    def _machine_stops(self) -> None:
+    def machine_stops(self) -> None:
         """Power was lost in the middle of a disk operation."""
         self._simulation.trace.reached["power lost within a disk operation"] += 1
         if self.up:
             self.crash(power_lost=True)
         else:
-            self.disk.lose_power()
+            self.storage.crash_while_down(power_lost=True)
         self._simulation.restart_later(self)
 
     def pause(self, *, deaf: bool) -> None:
@@ -167,30 +140,10 @@ class SimNode:
     def say(self, text: str) -> None:
         self._trace.say(self._scheduler.now_us, self.id, text)
 
-    # What is durable, as the disk has it
-
-    def has_durable(self, index: int, digest: int) -> bool:
-        return self.durable_index >= index and self.view.digests[index] == digest
-
-    def _appended(self, first_index: int, last_index: int) -> None:
-        log = self.log
-        if log.active_sequence != self._active_sequence:
-            # A segment that is not the active one was durable before the next one appeared.
-            self._active_sequence = log.active_sequence
-            self.durable_index = max(self.durable_index, log.segments()[-1].base_index - 1)
-            self._trace.reached["segment rolled"] += 1
-        for see in self._see.appended:
-            see(self, first_index, last_index)
-
-    def _before_cut(self, last_index: int) -> None:
-        # If power is lost meanwhile, what is to be cut may be there or not.
-        self.durable_index = min(self.durable_index, last_index)
-
-    def _cut(self, last_index: int) -> None:
-        self._active_sequence = self.log.active_sequence
-        self.durable_index = last_index
-        for see in self._see.truncated:
-            see(self, last_index)
+    @property
+    def view(self) -> View:
+        """What the log holds; while the node is down, what it held."""
+        return self.storage.view
 
     # What arrives. A node that is down loses it, a paused one finds it later.
 
@@ -208,6 +161,11 @@ class SimNode:
         if self.up:
             self.driver.broken(peer)
             self._wake()
+
+    def wrote(self, persisted: Persisted) -> None:
+        """The disk has done what the driver asked for."""
+        self.driver.persisted(persisted)
+        self._wake()
 
     def submit(self, asked: Request | Reading) -> bool:
         """From a client. False: there is nobody to connect to."""
@@ -249,11 +207,11 @@ class SimNode:
         try:
             self.driver.turn(self.clock.monotonic_ms(), self.clock.wall_ms())
         except PowerLoss:
-            self._machine_stops()
+            self.machine_stops()
             return
         raft = self.raft
         self.role, self.term, self.leader, self.commit_index = raft.role, raft.term, raft.leader, raft.commit_index
-        digest = self.view.digests[-1]
+        digest = self.storage.view.digests[-1]
         state = (self.role, self.term, self.commit_index, digest)
         if state != self._state:
             self._state = state
@@ -321,52 +279,6 @@ class SimNode:
 
     def refresh(self) -> None:
         """Every node has a link to every other."""
-
-    # The driver's disk: one write at a time, in another thread
-
-    def start(self, hard_state: HardState | None) -> None:
-        self.busy = True
-        self.disk.begin_flush()
-        point = self.log.begin_sync()
-        digest = self.view.digests[point.last_index]
-        delay_us = int(self._simulation.plan.sync_us * self.sync_slowdown * (0.5 + self._delays.random()))
-        self._scheduler.after(delay_us, self._end_write, self.life, hard_state, point, digest)
-
-    def _end_write(self, life: int, hard_state: HardState | None, point: SyncPoint, digest: int) -> None:
-        if life != self.life or not self.up:
-            return
-        try:
-            if self._simulation.plan.log_before_hard_state:
-                self._sync_log(point, digest)
-                self._write_hard_state(hard_state)
-            else:
-                self._write_hard_state(hard_state)
-                self._sync_log(point, digest)
-        except PowerLoss:
-            self._machine_stops()
-            return
-        self.busy = False
-        self.log.end_sync(point)
-        if point.generation != self.log.generation:
-            self._trace.reached["sync outlived by a tail cut"] += 1
-        self.driver.persisted(Persisted(self._written, point.last_index, point.generation))
-        self._wake()
-
-    def _sync_log(self, point: SyncPoint, digest: int) -> None:
-        with self.disk.flushing():
-            point.wait()
-        view = self.view
-        if view.last_index >= point.last_index and view.digests[point.last_index] == digest:
-            self.durable_index = max(self.durable_index, point.last_index)
-
-    def _write_hard_state(self, hard_state: HardState | None) -> None:
-        if hard_state is None:
-            return
-        self._hard.write(hard_state.term, hard_state.vote, hard_state.commit)
-        self._written = hard_state
-        for see in self._see.hard_state_written:
-            see(self, hard_state)
-        self.durable_hard_state = hard_state
 
 
 def _checked(message: AppendEntries) -> AppendEntries:

@@ -112,7 +112,7 @@ class Simulation:
         trace = self.trace
         trace.reached["message lost"] += self.network.lost
         trace.reached["message doubled"] += self.network.duplicated
-        trace.reached["file torn"] += sum(node.disk.torn_files for node in self.nodes.values())
+        trace.reached["file torn"] += sum(node.storage.disk.torn_files for node in self.nodes.values())
         return Result(
             self.plan.seed,
             trace.hash,
@@ -166,8 +166,8 @@ class Simulation:
             fault.heal()
         self.network.heal()
         for node in self.nodes.values():
-            node.sync_slowdown = 1.0
-            node.disk.operations_left = -1
+            node.storage.slowdown = 1.0
+            node.storage.disk.operations_left = -1
             if node.clock.rate_ppm != 1_000_000:
                 node.set_clock_rate(1_000_000)
             if node.paused:

@@ -22,7 +22,7 @@ class Durability(Checker):
         # Whoever knows it first: a leader may have stepped down in the turn in which it committed.
         digest = node.view.digests[commit]
         voters = list(self.simulation.nodes.values())
-        holders = [voter.id for voter in voters if voter.has_durable(commit, digest)]
+        holders = [voter.id for voter in voters if voter.storage.has_durable(commit, digest)]
         self.require(
             2 * len(holders) > len(voters),
             f"node {node.id} knows entry {commit} to be committed; only {holders} hold it durably",
@@ -30,7 +30,7 @@ class Durability(Checker):
         self._committed = commit
 
     def booted(self, node: SimNode) -> None:
-        index, digest = node.durable_before_boot
+        index, digest = node.storage.durable_before_crash
         view = node.view
         self.require(
             view.last_index >= index and view.digests[index] == digest,

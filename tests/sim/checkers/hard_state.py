@@ -10,14 +10,14 @@ from . import Checker
 
 class HardStates(Checker):
     def hard_state_written(self, node: SimNode, hard_state: HardState) -> None:
-        self._follows(node, node.durable_hard_state, hard_state)
+        self._follows(node, node.storage.durable_hard_state, hard_state)
         self.require(
-            hard_state.commit <= node.durable_index,
-            f"node {node.id} wrote commit {hard_state.commit}, durable up to {node.durable_index}",
+            hard_state.commit <= node.storage.durable_index,
+            f"node {node.id} wrote commit {hard_state.commit}, durable up to {node.storage.durable_index}",
         )
 
     def booted(self, node: SimNode) -> None:
-        self._follows(node, node.durable_hard_state, node.recovered_hard_state)
+        self._follows(node, node.storage.durable_hard_state, node.storage.recovered_hard_state)
 
     def _follows(self, node: SimNode, old: HardState, new: HardState) -> None:
         self.require(new.term >= old.term, f"term of node {node.id} went back from {old.term} to {new.term}")

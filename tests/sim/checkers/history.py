@@ -22,7 +22,7 @@ class Histories(Checker):
                 self._check(node, self.history(node))
 
     def history(self, node: SimNode) -> list[Entry]:
-        return node.log.entries(1, node.desk.applied_index)
+        return node.storage.log.entries(1, node.desk.applied_index)
 
     def _check(self, node: SimNode, history: list[Entry]) -> None:
         posts, place = self.simulation.clients.posts, dict[int, int]()

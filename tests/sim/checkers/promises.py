@@ -13,7 +13,7 @@ from . import Checker
 
 class Promises(Checker):
     def sending(self, node: SimNode, target: int, message: PeerMessage) -> None:
-        durable = node.durable_hard_state
+        durable = node.storage.durable_hard_state
         if type(message) is AppendReply:
             if message.success:
                 self.require(
@@ -21,8 +21,8 @@ class Promises(Checker):
                     f"node {node.id} accepts entries in a term that it may forget: {message}",
                 )
                 self.require(
-                    message.match_index <= node.durable_index,
-                    f"node {node.id} says entry {message.match_index} is durable, and {node.durable_index} is",
+                    message.match_index <= node.storage.durable_index,
+                    f"node {node.id} says entry {message.match_index} is durable, and {node.storage.durable_index} is",
                 )
         elif type(message) is VoteReply and message.granted and not message.pre:
             self.require(
@@ -32,7 +32,7 @@ class Promises(Checker):
 
     def turned(self, node: SimNode) -> None:
         if node.role is Role.LEADER:
-            durable = node.durable_hard_state
+            durable = node.storage.durable_hard_state
             self.require(
                 durable.term == node.term and durable.vote == node.id,
                 f"node {node.id} leads term {node.term} by a vote of its own that it may forget; durable: {durable}",

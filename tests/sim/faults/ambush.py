@@ -38,7 +38,7 @@ class Ambush(Fault):
     def consider(self, node: SimNode, share: float) -> None:
         if share and self.simulation.faulty and self.random.random() < share:
             if self.random.random() < self.operation_share:
-                node.disk.operations_left = self.random.randint(0, 8)
+                node.storage.disk.operations_left = self.random.randint(0, 8)
             else:
                 delay_us = int(self.random.random() * self.within_us)
                 self.simulation.scheduler.after(delay_us, self._strike, node, node.life)

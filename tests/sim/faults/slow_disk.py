@@ -26,5 +26,5 @@ class SlowDisk(Fault):
         worst = self.sync_max_us / self.simulation.plan.sync_us
         for node in self.simulation.nodes.values():
             slow = random.random() < self.slow_share
-            node.sync_slowdown = 1 + random.random() ** 2 * worst if slow else 1.0
+            node.storage.slowdown = 1 + random.random() ** 2 * worst if slow else 1.0
         self.again(self.every_us)

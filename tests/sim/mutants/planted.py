@@ -192,8 +192,8 @@ _ALL = (
         (
             Edit(
                 "tests.sim.checkers.history:Histories.history",
-                "return node.log.entries(1, node.desk.applied_index)",
-                "entries = node.log.entries(1, node.desk.applied_index)\n"
+                "return node.storage.log.entries(1, node.desk.applied_index)",
+                "entries = node.storage.log.entries(1, node.desk.applied_index)\n"
                 "    return [entry for entry in entries if entry.kind < 16 or entry.index % 7]",
             ),
         ),
