@@ -64,6 +64,16 @@ class Load:
         goal = self.acknowledged + count
         await until(f"{count} more posts acknowledged", lambda: self.acknowledged >= goal, timeout_s)
 
+    async def reaches(self, acks_per_s: int, timeout_s: float = 30.0) -> None:
+        """Go on until so many posts were acknowledged within one second."""
+        deadline = time.monotonic() + timeout_s
+        while True:
+            began = time.monotonic()
+            await self.acknowledges(acks_per_s, timeout_s)
+            if time.monotonic() - began <= 1:
+                return
+            assert time.monotonic() < deadline, f"never {acks_per_s} acknowledged posts a second"
+
     @staticmethod
     def client() -> httpx2.AsyncClient:
         return httpx2.AsyncClient(timeout=REQUEST_TIMEOUT_S, limits=httpx2.Limits(max_connections=None))
