@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import socket
 
+import pytest
 import uvloop
 
 from raftchat.node import handshake
-from raftchat.node.connection import Outgoing
+from raftchat.node.connection import Outgoing, tune
 
 
 def test_writing_to_a_connection_that_was_just_lost_is_no_error() -> None:
@@ -34,3 +35,11 @@ def test_writing_to_a_connection_that_was_just_lost_is_no_error() -> None:
         assert connection.welcomed.exception() is not None
 
     uvloop.run(scenario())
+
+
+def test_a_connection_that_is_already_gone_cannot_be_tuned_and_says_so_as_the_network_does() -> None:
+    class Gone(asyncio.BaseTransport):
+        """As uvloop's are once closed: no socket any more."""
+
+    with pytest.raises(ConnectionAbortedError):
+        tune(Gone())

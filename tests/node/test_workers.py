@@ -184,3 +184,16 @@ def test_a_bad_frame_disconnects_that_worker_alone() -> None:
         node.workers.flush()
 
     run(scenario())
+
+
+def test_a_worker_that_died_before_it_was_connected_costs_nobody_else_a_descriptor() -> None:
+    async def scenario() -> None:
+        node = Node()
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        await node.workers.connect(1, ours)
+        await until(lambda: len(node.workers) == 0)
+        # As long as the object holds the number, its end closes whatever bears it by then.
+        assert ours.fileno() == -1
+
+    run(scenario())

@@ -7,7 +7,9 @@ when to dial again and what a message means is for others.
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import os
 import socket
 from collections.abc import Callable, Container
 from typing import cast
@@ -115,7 +117,10 @@ class Incoming(asyncio.Protocol):
             # One too many: `abort` came before there was anything to abort.
             self._transport.abort()
             return
-        tune(transport.get_extra_info("socket"))
+        try:
+            tune(transport)
+        except OSError:
+            self.abort()
 
     def data_received(self, data: bytes) -> None:
         if self._closing:
@@ -169,8 +174,14 @@ def _address(peername: tuple[object, ...] | None) -> str:
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
-def tune(sock: socket.socket, user_timeout_ms: int = 0) -> None:
-    """No delay; notice a peer that vanished without a word: by keep-alive, and for what we send within the time-out."""
+def tune(transport: asyncio.BaseTransport, user_timeout_ms: int = 0) -> None:
+    """No delay; notice a peer that vanished without a word: by keep-alive, and for what we send within the time-out.
+
+    Raises OSError if the connection is already gone.
+    """
+    sock = transport.get_extra_info("socket")
+    if sock is None:
+        raise ConnectionAbortedError(errno.ECONNABORTED, os.strerror(errno.ECONNABORTED))
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     if hasattr(socket, "TCP_KEEPIDLE"):

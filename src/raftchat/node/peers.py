@@ -204,7 +204,7 @@ class Peers:
                 lambda: Outgoing(dialled, self._loop), parts.hostname, parts.port or 80
             )
             try:
-                tune(transport.get_extra_info("socket"), 2 * self._config.election_timeout_ms)
+                tune(transport, 2 * self._config.election_timeout_ms)
                 await connection.welcomed
             except BaseException:
                 transport.abort()

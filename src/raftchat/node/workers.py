@@ -14,6 +14,7 @@ from typing import Protocol, cast
 
 from raftchat.config import Config
 from raftchat.ipc import frames
+from raftchat.ipc.adopt import adopt
 from raftchat.ipc.frames import Accepted, BadFrame, FrameReader, FrameType, Hello, Leader, Refusal
 from raftchat.node.codec import Buffer
 
@@ -66,8 +67,7 @@ class Workers:
 
     async def connect(self, number: int, sock: socket.socket) -> None:
         """Serve a worker over its connected Unix socket."""
-        loop = asyncio.get_running_loop()
-        await loop.create_unix_connection(lambda: Worker(self, number), sock=sock)
+        await adopt(lambda: Worker(self, number), sock)
 
     # Clients, as the driver sees them all
 

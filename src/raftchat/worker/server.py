@@ -19,6 +19,7 @@ import orjson
 import uvicorn
 
 from raftchat.config import Config
+from raftchat.ipc.adopt import adopt
 from raftchat.ipc.frames import Hello
 from raftchat.worker.app import App
 from raftchat.worker.counters import Counters
@@ -116,7 +117,7 @@ class WorkerServer:
 
     async def serve(self, http: list[socket.socket], ipc: socket.socket) -> None:
         """Until SIGTERM, or until the Raft process is gone or the log cannot be read; then `error` says so."""
-        await self._loop.create_unix_connection(lambda: self._link, sock=ipc)
+        await adopt(lambda: self._link, ipc)
         sweeper = self._loop.create_task(self._sweep())
         try:
             await self._server.serve(sockets=http)
