@@ -94,6 +94,8 @@ def open_directory(config: Config, data_dir: str) -> OpenDirectory:
         mine = identity.load(data_dir)
         assert mine is not None, "prepared by the supervisor"
         file = HardStateFile(OsFile(hard_state_path(data_dir)))
+        if file.mended:
+            log.warning("One copy of term and vote was unreadable: mended", extra={"path": hard_state_path(data_dir)})
         opened = _log.Log(
             log_directory(data_dir),
             new_segment_id=lambda: secrets.randbits(64) | 1,

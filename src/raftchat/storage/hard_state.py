@@ -1,6 +1,6 @@
 """Term, vote and commit hint on disk: what a node must not forget (dissertation, figure 3.1).
 
-Two slots, so that a write that power loss tears leaves the other one intact:
+Two slots, so that a write that power loss tears leaves the other one intact, and either alone tells term and vote:
 
 ```
 offset  size  field
@@ -13,8 +13,11 @@ offset  size  field
     40     8  checksum   XXH3-64 of bytes 0 to 39 (at this place in every version)
 ```
 
-The slots are at 0 and 4096, so that no disk block holds both. All integers are little-endian. The file comes into being
-with its first slot valid and its second zero.
+The slots are at 0 and 4096, so that no disk block holds both. All integers are little-endian.
+
+A new term or vote is written to one slot and synced, then to the other and synced; only then may a reply depend on it.
+So what a rotten slot said of them the other one says too, or nobody was told yet. Never are both slots in flight, so
+power loss tears at most one. A hint alone is one write: term and vote are in both already.
 
 Knows neither when something must be written nor what the numbers mean, except that none of them may go back.
 """
@@ -38,6 +41,8 @@ FILE_SIZE_BYTES = 2 * SLOT_STRIDE_BYTES
 _FIELDS = Struct("<B7sQQQQ")
 _CHECKSUM = Struct("<Q")
 SLOT_SIZE_BYTES = _FIELDS.size + _CHECKSUM.size
+
+_ADVICE = "so this member must not vote again; remove it from the cluster and add it with an empty data directory"
 
 
 class SlotFile(Protocol):
@@ -82,7 +87,8 @@ class HardStateFile:
     """The hard state: `term`, `vote` and `commit` are what was written last."""
 
     def __init__(self, file: SlotFile) -> None:
-        """Read it. Raises CorruptFile if neither slot can be believed, StorageError if a newer program wrote it."""
+        """Read it, and make the slots agree on term and vote. Raises OSError, CorruptFile if neither slot can be
+        believed, StorageError if a newer program wrote it."""
         self._file = file
         valid: list[tuple[int, int, int, int, int]] = []
         for slot in (0, 1):
@@ -90,14 +96,17 @@ class HardStateFile:
             if (fields := _decode(data, file.path)) is not None:
                 valid.append((*fields, slot))
         if not valid:
-            raise CorruptFile(
-                file.path,
-                "neither copy of term and vote can be read, so this member must not vote again; "
-                "remove it from the cluster and add it with an empty data directory",
-            )
-        self._sequence, self.term, self.vote, self.commit, self._durable_slot = max(valid)
+            raise CorruptFile(file.path, f"neither copy of term and vote can be read, {_ADVICE}")
+        older, newer = min(valid), max(valid)
+        if older[0] == newer[0] and older[1:4] != newer[1:4]:
+            raise CorruptFile(file.path, f"the two copies of term and vote contradict each other, {_ADVICE}")
+        self._sequence, self.term, self.vote, self.commit, self._durable_slot = newer
         # What was read may have come from the page cache of a process that died before its sync.
         file.sync()
+        self.mended = len(valid) < 2
+        """A slot could not be read, torn or rotten, and was written anew from the other."""
+        if self.mended or older[1:3] != newer[1:3]:
+            self._put(self.term, self.vote, self.commit)
 
     def write(self, term: int, vote: int, commit: int, *, sync: bool = True) -> None:
         """Store them; durable on return if `sync`. Raises OSError; then the process must end.
@@ -109,6 +118,13 @@ class HardStateFile:
         assert term > self.term or self.vote in (0, vote), f"vote for {vote} after {self.vote} in term {term}"
         assert sync or (term, vote) == (self.term, self.vote), "term and vote must be durable"
         commit = max(commit, self.commit)
+        promised = (term, vote) != (self.term, self.vote)
+        self._put(term, vote, commit, sync=sync)
+        if promised:
+            self._put(term, vote, commit)
+        self.term, self.vote, self.commit = term, vote, commit
+
+    def _put(self, term: int, vote: int, commit: int, *, sync: bool = True) -> None:
         # Never over the slot that is durable: if power loss tears this write, that one remains.
         slot = 1 - self._durable_slot
         self._sequence += 1
@@ -116,7 +132,6 @@ class HardStateFile:
         if sync:
             self._file.sync()
             self._durable_slot = slot
-        self.term, self.vote, self.commit = term, vote, commit
 
 
 def create(path: str) -> None:
@@ -126,7 +141,7 @@ def create(path: str) -> None:
 
 def initial() -> bytes:
     """The bytes of a new node's file."""
-    return encode(1, 0, 0, 0).ljust(FILE_SIZE_BYTES, b"\0")
+    return b"".join(encode(sequence, 0, 0, 0).ljust(SLOT_STRIDE_BYTES, b"\0") for sequence in (1, 2))
 
 
 def encode(sequence: int, term: int, vote: int, commit: int) -> bytes:
