@@ -16,6 +16,9 @@ SEGMENT_HEADER_BYTES: Final[int]
 KIND_NOOP: Final[int]
 KIND_MEMBERSHIP: Final[int]
 KIND_POST: Final[int]
+KIND_TRIM: Final[int]
+KIND_REMOVE_ROOM: Final[int]
+KIND_RETENTION: Final[int]
 
 class LogError(Exception):
     """What is wrong with a log, and where: `path`, `offset` (bytes, None if the whole file) and `reason`."""
@@ -45,6 +48,12 @@ class Segment(NamedTuple):
     base_index: int
     segment_id: int
     path: str
+    revision: int
+    """0: as it was written; above: compacted."""
+    last_index: int
+    """Last entry that counts there. Of the active segment: the log's."""
+    size_bytes: int
+    """Of the file."""
 
 class Recovery(NamedTuple):
     """How the active segment was found: where its records end, and how much after that, up to the last byte not zero.
@@ -92,7 +101,7 @@ def check_unstamped(data: Buffer, record_size_max_bytes: int) -> int:
 @final
 class Log:
     first_index: int
-    """Lowest index kept; `last_index + 1` when empty."""
+    """Lowest index of the log without gaps, behind the last compacted segment; `last_index + 1` when empty."""
     last_index: int
     last_term: int
     last_time_ms: int
@@ -144,8 +153,23 @@ class Log:
     def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]:
         """The entries of a range, as many as fit into `max_bytes` of log, but at least one. Raises IndexError."""
 
-    def find_kind(self, kind: int) -> list[Entry]:
-        """All entries of one kind (walks every header: for opening, and kinds that are rare)."""
+    def find_kind(self, kind: int, first_index: int = 0) -> list[Entry]:
+        """All entries of one kind from an index on (walks every header there: for opening, and kinds that are rare)."""
+
+    def roll(self) -> None:
+        """Seal the active segment, unless it is empty, and begin a new one. Raises OSError; then nothing changed."""
+
+    def install(self, compacted: Compacted) -> list[Segment]:
+        """Put a compacted segment in place of those it was made of: the retired ones, whose files stay. Durable on return.
+
+        Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed.
+        """
+
+    def retired(self) -> list[Segment]:
+        """Files that were found at open or left by `install` and `drop_prefix`, and not unlinked yet."""
+
+    def unlink(self, retired: Sequence[Segment]) -> None:
+        """Remove retired files and their indexes, the oldest first, each durably. Raises OSError, ValueError."""
 
     def truncate_suffix(self, last_index: int) -> None:
         """Keep up to `last_index`: a new segment is made, nothing is shrunk. Durable on return.
@@ -153,8 +177,8 @@ class Log:
         Raises IndexError outside first_index - 1 to last_index, OSError if no segment can be made; then nothing is cut.
         """
 
-    def drop_prefix(self, first_index: int) -> None:
-        """Unlink sealed segments that hold nothing from `first_index` on."""
+    def drop_prefix(self, first_index: int) -> list[Segment]:
+        """Let go of sealed segments that hold nothing from `first_index` on: they are retired, their files stay."""
 
     def reset(self, last_index: int, last_term: int, last_time_ms: int) -> None:
         """Forget everything and continue after `last_index` (an installed snapshot)."""
@@ -165,6 +189,49 @@ class Log:
 
     def close(self) -> None:
         """Batches that were handed out stay readable. Nothing is synced."""
+
+class Compacted(NamedTuple):
+    """A compacted segment that is complete and durable under a temporary name."""
+
+    path: str
+    sequence: int
+    base_index: int
+    revision: int
+    last_index: int
+    segment_id: int
+    records: int
+    size_bytes: int
+
+def compact(
+    directory: str,
+    segments: Sequence[Segment],
+    floors: Mapping[bytes, int],
+    *,
+    new_segment_id: Callable[[], int],
+    on_progress: Callable[[int, int], None] | None = None,
+) -> Compacted:
+    """Write what lives of adjacent sealed segments, in order, to one `.tmp` file; flushed. In any thread, mostly without
+    the GIL. A post lives if `floors` has its key and its index is not below that floor; nothing else does.
+
+    `on_progress(bytes done, bytes in all)` is called every few MiB and may sleep or raise. Raises CorruptLog where a record
+    is bad, OSError; then nothing is left behind.
+    """
+
+def write_index(segment: Segment) -> int:
+    """Make the `.idx` file of a sealed segment, in any thread, without the GIL: its size in bytes. Raises as `compact`."""
+
+def has_index(segment: Segment) -> bool:
+    """Whether its `.idx` is there, whole and of this version, postings not looked at. Costs a few pages."""
+
+class Trim(NamedTuple):
+    """What comes before a new floor of a room."""
+
+    floor: int
+    """First message that stays, or the bound if none does."""
+    messages: int
+    bytes: int
+    first_id: int
+    """0: no message stays."""
 
 class KeyRun(NamedTuple):
     """Entries of one kind and key within a scanned range."""
@@ -186,11 +253,38 @@ class LogReader:
     """
 
     def __init__(self, directory: str) -> None: ...
-    def add_segment(self, sequence: int, base_index: int) -> None:
-        """The owner made a segment. Told in order of sequence, else ValueError. Raises as opening a log does."""
+    def add_segment(self, sequence: int, base_index: int, revision: int = 0) -> None:
+        """The owner made a segment: every known one with a sequence up to this and a base index from this on is let go.
+
+        Sequences do not fall but for compacted segments. Raises ValueError, or as opening a log does.
+        """
+
+    def use_index(self, sequence: int) -> bool:
+        """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be used."""
 
     def scan(self, first_index: int, last_index: int) -> list[KeyRun]:
-        """Group a range by (kind, key), in order of first appearance."""
+        """Group a range by (kind, key), in order of first appearance. Where there is no index, notes where posts lie.
+
+        Ranges follow each other; the first may begin anywhere. Compacted segments cannot be scanned (IndexError).
+        """
+
+    def below(self, key: bytes, index: int, limit: int, floor: int) -> array[int]:
+        """The last `limit` posts of a room with floor ≤ ID < index: IDs ('Q'), ascending."""
+
+    def above(self, key: bytes, index: int, limit: int, last_index: int) -> array[int]:
+        """The first `limit` posts of a room with index < ID ≤ last_index: IDs ('Q'), ascending."""
+
+    def trim(
+        self, key: bytes, floor: int, last_index: int, *, messages: int, bytes: int, before_ms: int, below: int
+    ) -> Trim:
+        """The floor that removes as little as it can so that, of the posts of a room from `floor` to `last_index`, at least
+        `messages` and `bytes` go, and all that are older than `before_ms` or lie below index `below`.
+
+        Whole segments are counted by their index; records are read only where the floor comes to lie.
+        """
+
+    def nth_oldest(self, floors: Mapping[bytes, int], last_index: int, *, messages: int, bytes: int) -> int:
+        """The lowest index below which at least that many live posts, and bytes of them, of all rooms together lie."""
 
     def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]: ...
     def term_at(self, index: int) -> int: ...
