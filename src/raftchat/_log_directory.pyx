@@ -65,7 +65,7 @@ cdef class Directory:
         try:
             for number in range(count):
                 path = spare_path(self.path, number)
-                spares.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644))
+                spares.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
                 os.posix_fallocate(spares[-1], 0, self.segment_size_bytes)
         except OSError:
             self.discard(spares, 0)

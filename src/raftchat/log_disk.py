@@ -122,7 +122,7 @@ class OsDisk:
         return os.listdir(path)
 
     def create(self, path: str, size: int) -> OsFile:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
         try:
             os.posix_fallocate(fd, 0, size)
         except OSError:

@@ -25,6 +25,13 @@ def test_a_new_log_is_empty_and_durable(kit: Kit) -> None:
     assert kit.files()[0].stat().st_blocks * 512 >= SEGMENT_SIZE_BYTES
 
 
+def test_segments_are_the_owners_alone(kit: Kit) -> None:
+    log = kit.filled(200)
+    log.truncate_suffix(100)
+    assert len(kit.files()) > 2
+    assert {oct(path.stat().st_mode & 0o777) for path in kit.files()} == {"0o600"}
+
+
 def test_append_stamps_a_batch(kit: Kit) -> None:
     log = kit.open()
     assert log.append(kit.posts(3), 7, 1234) == (1, 3)
