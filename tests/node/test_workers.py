@@ -22,6 +22,7 @@ CONFIG = Config()
 class Segment:
     sequence: int
     base_index: int
+    revision: int = 0
 
 
 class Node:
@@ -32,8 +33,15 @@ class Node:
         self.inputs = 0
         self.serving: list[int] = []
         self.segments = [Segment(1, 1), Segment(2, 10)]
+        self.indexed: set[int] = set()
         self.workers = Workers(
-            CONFIG, Hello("d/log", 1, 1), lambda: self.segments, lambda: b'{"ID":1}', self._input, self.serving.append
+            CONFIG,
+            lambda: Hello("d/log", 1, 1),
+            lambda: self.segments,
+            lambda sequence: sequence in self.indexed,
+            lambda: b'{"ID":1}',
+            self._input,
+            self.serving.append,
         )
         self.workers.requests = self
 
@@ -74,8 +82,9 @@ async def connect(node: Node, number: int = 1) -> FakeWorker:
     theirs.setblocking(False)
     await node.workers.connect(number, ours)
     worker = FakeWorker(theirs)
-    kinds = [kind for kind, _ in await worker.receive(5)]
-    assert kinds == [FrameType.HELLO, FrameType.SEGMENT, FrameType.SEGMENT, FrameType.COMMIT, FrameType.LEADER]
+    segments = [FrameType.SEGMENT] * len(node.segments) + [FrameType.INDEXED] * len(node.indexed)
+    kinds = [kind for kind, _ in await worker.receive(3 + len(segments))]
+    assert kinds == [FrameType.HELLO, *segments, FrameType.COMMIT, FrameType.LEADER]
     return worker
 
 
@@ -103,9 +112,33 @@ def test_a_worker_is_told_where_things_stand_and_then_what_changes() -> None:
         node.workers.flush()
         got = await worker.receive(3)
         assert [kind for kind, _ in got] == [FrameType.SEGMENT, FrameType.COMMIT, FrameType.LEADER]
-        assert frames.decode_segment(memoryview(got[0][1])) == (3, 20)
+        assert frames.decode_segment(memoryview(got[0][1])) == (3, 20, 0)
         assert frames.decode_u64(memoryview(got[1][1])) == 22
         assert frames.decode_leader(memoryview(got[2][1])) == Leader(2, 3, True)
+
+    run(scenario())
+
+
+def test_a_compacted_segment_is_told_once_in_place_of_others_and_then_its_index() -> None:
+    async def scenario() -> None:
+        node = Node()
+        node.indexed = {1, 2}
+        old = await connect(node)
+        node.segments[:] = [Segment(2, 1, 1), Segment(3, 20)]
+        node.workers.segments_changed()
+        node.workers.indexed(2)
+        node.workers.flush()
+        got = [(kind, frames.decode_segment(memoryview(body))) for kind, body in await old.receive(2)]
+        assert got == [(FrameType.SEGMENT, (2, 1, 1)), (FrameType.SEGMENT, (3, 20, 0))]
+        ((kind, body),) = await old.receive(1)
+        assert (kind, frames.decode_u64(memoryview(body))) == (FrameType.INDEXED, 2)
+        node.indexed = {2}
+        await connect(node)
+        node.workers.segments_changed()
+        node.workers.commit(21)
+        node.workers.flush()
+        # Nothing is told twice.
+        assert [kind for kind, _ in await old.receive(1)] == [FrameType.COMMIT]
 
     run(scenario())
 

@@ -12,8 +12,9 @@ rules; `FrameReader` splits a byte stream, the functions below make and read bod
 | STATUS    | worker | u64 context |
 | COUNTERS  | worker | JSON object of numbers since start, for /metrics |
 | SERVING   | worker | nothing: it has applied what was committed and accepts connections |
-| HELLO     | raft   | JSON: log directory, node id, epoch |
-| SEGMENT   | raft   | u64 sequence, u64 base index |
+| HELLO     | raft   | JSON: log directory, node id, epoch, path of the snapshot to begin from (null: none) |
+| SEGMENT   | raft   | u64 sequence, u64 base index, u64 revision |
+| INDEXED   | raft   | u64 sequence: the index of this sealed segment can be used |
 | COMMIT    | raft   | u64 commit index |
 | LEADER    | raft   | u64 node id (0: none), u64 term, u8 ready |
 | ACCEPTED  | raft   | u64 batch, u64 first index, u64 term, u64 time_ms: appended, **not yet committed** |
@@ -22,8 +23,10 @@ rules; `FrameReader` splits a byte stream, the functions below make and read bod
 | STATUS_IS | raft   | u64 context, JSON |
 
 Every PROPOSE is answered by exactly one ACCEPTED or REFUSED, and an ACCEPTED comes before the COMMIT that covers it.
-On a new connection the Raft process sends HELLO, each SEGMENT in order of sequence, LEADER and COMMIT, and from then on
-what changes; a SEGMENT comes before the first COMMIT that needs it.
+On a new connection the Raft process sends HELLO, each SEGMENT in order of sequence, INDEXED for those that have an
+index, COMMIT and LEADER, and from then on what changes; a SEGMENT comes before the first COMMIT that needs it. One with
+a revision above 0 is compacted: it takes the place of all those with a sequence up to its own and a base index from its
+own on, and its INDEXED follows.
 """
 
 from __future__ import annotations
@@ -52,6 +55,7 @@ class FrameType(IntEnum):
     REFUSED = 21
     READ_AT = 22
     STATUS_IS = 23
+    INDEXED = 24
 
 
 class Refusal(IntEnum):
@@ -79,6 +83,8 @@ class Hello(NamedTuple):
     log_directory: str
     node_id: int
     epoch: int
+    snapshot: str | None = None
+    """Path of the snapshot to begin from; None: replay begins at the first entry."""
 
 
 class Leader(NamedTuple):
@@ -100,11 +106,13 @@ SIZE = Struct("<I")
 _HEAD = Struct("<IB")
 _HEAD_U64 = Struct("<IBQ")
 _HEAD_2_U64 = Struct("<IBQQ")
+_HEAD_3_U64 = Struct("<IBQQQ")
 _HEAD_U64_U8 = Struct("<IBQB")
 _HEAD_LEADER = Struct("<IBQQB")
 _HEAD_ACCEPTED = Struct("<IBQQQQ")
 _U64 = Struct("<Q")
 _2_U64 = Struct("<QQ")
+_3_U64 = Struct("<QQQ")
 _U64_U8 = Struct("<QB")
 _LEADER = Struct("<QQB")
 _ACCEPTED = Struct("<QQQQ")
@@ -191,12 +199,23 @@ def encode_serving() -> bytes:
 
 
 def encode_hello(hello: Hello) -> bytes:
-    body = orjson.dumps({"LogDirectory": hello.log_directory, "ID": hello.node_id, "Epoch": hello.epoch})
+    body = orjson.dumps(
+        {
+            "LogDirectory": hello.log_directory,
+            "ID": hello.node_id,
+            "Epoch": hello.epoch,
+            "Snapshot": hello.snapshot,
+        }
+    )
     return _HEAD.pack(1 + len(body), FrameType.HELLO) + body
 
 
-def encode_segment(sequence: int, base_index: int) -> bytes:
-    return _HEAD_2_U64.pack(1 + _2_U64.size, FrameType.SEGMENT, sequence, base_index)
+def encode_segment(sequence: int, base_index: int, revision: int = 0) -> bytes:
+    return _HEAD_3_U64.pack(1 + _3_U64.size, FrameType.SEGMENT, sequence, base_index, revision)
+
+
+def encode_indexed(sequence: int) -> bytes:
+    return _HEAD_U64.pack(1 + _U64.size, FrameType.INDEXED, sequence)
 
 
 def encode_commit(index: int) -> bytes:
@@ -251,7 +270,7 @@ def decode_propose(body: memoryview) -> tuple[int, memoryview]:
 
 
 def decode_u64(body: memoryview) -> int:
-    """The body of READ and STATUS (context) and of COMMIT (index)."""
+    """The body of READ and STATUS (context), of COMMIT (index) and of INDEXED (sequence)."""
     return cast(int, _unpack(_U64, body)[0])
 
 
@@ -265,14 +284,20 @@ def decode_counters(body: memoryview) -> dict[str, int | float]:
 def decode_hello(body: memoryview) -> Hello:
     value = _object(body)
     try:
-        return Hello(str(value["LogDirectory"]), int(value["ID"]), int(value["Epoch"]))
+        snapshot = value["Snapshot"]
+        return Hello(
+            str(value["LogDirectory"]),
+            int(value["ID"]),
+            int(value["Epoch"]),
+            None if snapshot is None else str(snapshot),
+        )
     except (KeyError, ValueError, TypeError) as error:
         raise BadFrame(f"HELLO: {error!r}") from None
 
 
-def decode_segment(body: memoryview) -> tuple[int, int]:
-    """Sequence, base index."""
-    return cast("tuple[int, int]", _unpack(_2_U64, body))
+def decode_segment(body: memoryview) -> tuple[int, int, int]:
+    """Sequence, base index, revision."""
+    return cast("tuple[int, int, int]", _unpack(_3_U64, body))
 
 
 def decode_leader(body: memoryview) -> Leader:

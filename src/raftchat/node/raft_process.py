@@ -81,8 +81,9 @@ class RaftProcess:
         )
         self._workers = Workers(
             self._config,
-            Hello(log_directory(child.data_dir), child.node_id, opened.identity.epoch),
+            lambda: Hello(log_directory(child.data_dir), child.node_id, opened.identity.epoch),
             opened.log.segments,
+            lambda sequence: False,
             self._status,
             self.wake,
             lambda number: self.tell({"Type": "serving", "Number": number}),

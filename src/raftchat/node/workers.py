@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import Protocol, cast
 
 from raftchat.config import Config
@@ -29,6 +29,8 @@ class Segment(Protocol):
     def sequence(self) -> int: ...
     @property
     def base_index(self) -> int: ...
+    @property
+    def revision(self) -> int: ...
 
 
 class Requests(Protocol):
@@ -44,13 +46,16 @@ class Workers:
     def __init__(
         self,
         config: Config,
-        hello: Hello,
-        segments: Callable[[], Iterable[Segment]],
+        hello: Callable[[], Hello],
+        segments: Callable[[], Sequence[Segment]],
+        indexed: Callable[[int], bool],
         status: Callable[[], bytes],
         on_input: Callable[[], None],
         on_serving: Callable[[int], None],
     ) -> None:
-        """`segments()`: all of the log, in order. `status()`: what `GET /raft` tells. `on_serving(worker number)`."""
+        """`hello()`: what a worker that connects now is told. `segments()`: all of the log, in order.
+        `indexed(sequence)`: whether the index of that segment can be used. `status()`: what `GET /raft` tells.
+        `on_serving(worker number)`."""
         self.config = config
         self.hello = hello
         self.status = status
@@ -59,6 +64,7 @@ class Workers:
         self.requests: Requests | None = None
         """Set once, before the first worker connects."""
         self._segments = segments
+        self._indexed = indexed
         self._workers: list[Worker] = []
         self._commit_index = 0
         self._leader = Leader(0, 0, False)
@@ -74,6 +80,11 @@ class Workers:
     def segments_changed(self) -> None:
         for worker in self._workers:
             worker.announce(self._segments())
+
+    def indexed(self, sequence: int) -> None:
+        """The index of a segment that they know can be used from now on."""
+        for worker in self._workers:
+            worker.put(frames.encode_indexed(sequence))
 
     def commit(self, index: int) -> None:
         self._commit_index = index
@@ -104,8 +115,12 @@ class Workers:
     # Called by Worker
 
     def opened(self, worker: Worker) -> None:
-        worker.put(frames.encode_hello(self.hello))
-        worker.announce(self._segments())
+        segments = self._segments()
+        worker.put(frames.encode_hello(self.hello()))
+        worker.announce(segments)
+        for segment in segments:
+            if self._indexed(segment.sequence):
+                worker.put(frames.encode_indexed(segment.sequence))
         worker.commit(self._commit_index)
         worker.leader(self._leader)
         self._workers.append(worker)
@@ -128,7 +143,8 @@ class Worker(asyncio.Protocol):
         self._reader = FrameReader(workers.config.ipc_frame_max_bytes)
         self._transport: asyncio.Transport | None = None
         self._out: list[bytes] = []
-        self._announced_sequence = 0
+        self._announced: set[tuple[int, int]] = set()
+        """(sequence, revision)."""
         self._commit_index: int | None = None
         """To be told; the newest is enough."""
         self._leader: Leader | None = None
@@ -196,10 +212,12 @@ class Worker(asyncio.Protocol):
 
     def announce(self, segments: Iterable[Segment]) -> None:
         """Those that it was not told of yet."""
+        announced, self._announced = self._announced, set()
         for segment in segments:
-            if segment.sequence > self._announced_sequence:
-                self._announced_sequence = segment.sequence
-                self._out.append(frames.encode_segment(segment.sequence, segment.base_index))
+            name = (segment.sequence, segment.revision)
+            self._announced.add(name)
+            if name not in announced:
+                self._out.append(frames.encode_segment(segment.sequence, segment.base_index, segment.revision))
 
     def put(self, frame: bytes) -> None:
         self._out.append(frame)

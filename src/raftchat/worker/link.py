@@ -24,14 +24,16 @@ _EXPIRE_INTERVAL_MS = 250
 
 
 class RaftLink(asyncio.Protocol):
-    """`on_hello`, `on_segment(sequence, base index)` and `on_commit(index)` are called as the frames come, and
-    `on_turn()` once after all frames that came together; `on_lost(error or None)` when the connection ended."""
+    """`on_hello`, `on_segment(sequence, base index, revision)`, `on_indexed(sequence)` and `on_commit(index)` are
+    called as the frames come, and `on_turn()` once after all frames that came together; `on_lost(error or None)` when
+    the connection ended."""
 
     def __init__(self, config: Config, loop: asyncio.AbstractEventLoop, pending: PendingPosts) -> None:
         self.leader = Leader(0, 0, False)
         self.pending = pending
         self.on_hello: Callable[[Hello], None] = lambda hello: None
-        self.on_segment: Callable[[int, int], None] = lambda sequence, base_index: None
+        self.on_segment: Callable[[int, int, int], None] = lambda sequence, base_index, revision: None
+        self.on_indexed: Callable[[int], None] = lambda sequence: None
         self.on_commit: Callable[[int], None] = lambda index: None
         self.on_turn: Callable[[], None] = lambda: None
         self.on_lost: Callable[[Exception | None], None] = lambda error: None
@@ -50,6 +52,7 @@ class RaftLink(asyncio.Protocol):
         self._handlers: dict[int, Callable[[memoryview], None]] = {
             FrameType.HELLO: lambda body: self.on_hello(frames.decode_hello(body)),
             FrameType.SEGMENT: lambda body: self.on_segment(*frames.decode_segment(body)),
+            FrameType.INDEXED: lambda body: self.on_indexed(frames.decode_u64(body)),
             FrameType.COMMIT: lambda body: self.on_commit(frames.decode_u64(body)),
             FrameType.LEADER: self._on_leader,
             FrameType.ACCEPTED: lambda body: self.pending.accept(frames.decode_accepted(body)),

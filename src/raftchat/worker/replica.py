@@ -24,7 +24,7 @@ _SLICE_TIME_MAX_S = 0.005
 class Reader(FrameSource, Protocol):
     """The part of `_log.LogReader` that a worker uses."""
 
-    def add_segment(self, sequence: int, base_index: int) -> None: ...
+    def add_segment(self, sequence: int, base_index: int, revision: int = 0) -> None: ...
     def scan(self, first_index: int, last_index: int) -> Sequence[Run]: ...
     def term_at(self, index: int) -> int: ...
     def page(self, indexes: Sequence[int]) -> bytes: ...
@@ -85,8 +85,11 @@ class Replica:
         assert self._reader is None, "a second HELLO"
         self._reader = self._open_reader(log_directory)
 
-    def add_segment(self, sequence: int, base_index: int) -> None:
-        self.reader.add_segment(sequence, base_index)
+    def add_segment(self, sequence: int, base_index: int, revision: int) -> None:
+        if revision:
+            self.reader.add_segment(sequence, base_index, revision)
+        else:
+            self.reader.add_segment(sequence, base_index)
 
     def commit(self, index: int) -> None:
         """Entries up to `index` are committed. They are applied by `advance`."""
