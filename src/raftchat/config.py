@@ -45,6 +45,13 @@ class Config:
     """Connecting included."""
     peer_handshakes_max: int = 64
     """Connections to the peer port that have not said yet who they are; more are closed at once."""
+    transfer_chunk_bytes: int = 1 * MIB
+    """Of a snapshot's files, this much is read and written at once."""
+    transfer_rate_max_bytes_per_s: int = 512 * MIB
+    """A snapshot is sent no faster to one member."""
+    transfer_timeout_ms: int = 10_000
+    """A transfer that stands still this long is broken off and taken up again."""
+    transfer_retry_ms: int = 500
     leader_wait_max_ms: int = 3_000
     """Posts and linearizable reads that find no leader wait this long for one; then 503, `no_leader`."""
     leader_wait_max_bytes: int = 16 * MIB
