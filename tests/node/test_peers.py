@@ -155,6 +155,25 @@ def test_a_bad_frame_closes_the_connection_with_one_line(caplog: pytest.LogCaptu
     assert len([r for r in caplog.records if "bad frame" in r.getMessage()]) == 1
 
 
+def test_who_connects_again_owes_nothing_any_more() -> None:
+    """An answer may have been dropped while there was no connection to send it on: it is not waited for."""
+
+    async def scenario() -> None:
+        mine = listen()
+        node = Node(1, urls({1: mine, 2: listen()}))
+        await node.peers.start([mine])
+        url = urls({1: mine})[1]
+        _, writer = await connected_as(2, 1, url)
+        writer.close()
+        await until("lost", lambda: node.broken == [2, 2])
+        _, writer = await connected_as(2, 1, url)
+        await until("told", lambda: node.broken == [2, 2, 2])
+        writer.close()
+        await node.peers.close()
+
+    run(scenario())
+
+
 def test_a_newer_connection_of_a_peer_replaces_the_older(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         other = listen()
@@ -165,7 +184,7 @@ def test_a_newer_connection_of_a_peer_replaces_the_older(caplog: pytest.LogCaptu
         old_reader, old = await connected_as(2, 1, url)
         _, new = await connected_as(2, 1, url)
         assert await old_reader.read() == b""
-        assert node.broken == [2]
+        assert node.broken == [2, 2], "each connection is a new beginning"
         new.write(b"".join(encode(TimeoutNow(2, 3))))
         await until("heard", lambda: node.got == [(2, TimeoutNow(2, 3))])
         old.close()

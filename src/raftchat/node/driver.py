@@ -318,7 +318,7 @@ class Driver:
                 elif leader in (0, self._node_id) or not self._reachable():
                     return False
                 else:
-                    self._forwards.send(proposal, batch, proposal.records, leader)
+                    self._forwards.send(proposal, batch, proposal.records, leader, self._now_ms)
         return True
 
     def _append_for(self, follower: int, request: int, records: Buffer) -> None:
@@ -334,6 +334,7 @@ class Driver:
                 case NotLeader():
                     # Not passed on: two nodes that take each other for the leader would play ball.
                     answer = ForwardRefused(request, Refusal.NO_LEADER)
+        # If this cannot be sent, the follower says LOST in time: it cannot be known here what became of the entries.
         self._network.send(follower, answer)
 
     # What follows

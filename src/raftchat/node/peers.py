@@ -171,7 +171,8 @@ class Peers:
         self._incoming[connection.peer] = connection
         if before is not None:
             before.abort()
-            self._on_broken(connection.peer)
+        # Also if there was none: answers that it owed may have been dropped meanwhile.
+        self._on_broken(connection.peer)
         if dialler := self._diallers.get(connection.peer):
             dialler.hurry()
 
