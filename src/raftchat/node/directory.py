@@ -29,6 +29,14 @@ def log_directory(data_dir: str) -> str:
     return os.path.join(data_dir, "log")
 
 
+def snapshots_directory(data_dir: str) -> str:
+    return os.path.join(data_dir, "snapshots")
+
+
+def snapshots_directory(data_dir: str) -> str:
+    return os.path.join(data_dir, "snapshots")
+
+
 def hard_state_path(data_dir: str) -> str:
     return os.path.join(data_dir, "hard-state")
 
