@@ -165,6 +165,6 @@ def _decode(slot: bytes, path: str) -> tuple[int, int, int, int] | None:
 
 
 def slots(data: bytes, path: str) -> list[tuple[int, int, int, int] | None]:
-    """Of a file's bytes, both slots: sequence, term, vote, commit; None for one that is not whole. Raises StorageError."""
+    """Both slots of a file: sequence, term, vote, commit; None for one that is not whole. Raises StorageError."""
     starts = (0, SLOT_STRIDE_BYTES)
     return [_decode(data[start : start + SLOT_SIZE_BYTES], path) for start in starts]

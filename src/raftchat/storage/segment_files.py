@@ -203,6 +203,14 @@ class Records:
             offset += len(data)
         return used
 
+    def contents(self) -> Iterator[bytes]:
+        """The file from its header up to this place."""
+        offset = 0
+        while offset < self.place.offset:
+            data = self._read(offset, min(WINDOW_BYTES, self.place.offset - offset))
+            offset += len(data)
+            yield data
+
     def finish(self) -> None:
         """The rest is not looked at."""
         self._tell(self.file.size_bytes)
