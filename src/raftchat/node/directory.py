@@ -33,10 +33,6 @@ def snapshots_directory(data_dir: str) -> str:
     return os.path.join(data_dir, "snapshots")
 
 
-def snapshots_directory(data_dir: str) -> str:
-    return os.path.join(data_dir, "snapshots")
-
-
 def hard_state_path(data_dir: str) -> str:
     return os.path.join(data_dir, "hard-state")
 
