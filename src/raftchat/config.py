@@ -70,6 +70,8 @@ class Config:
     """The keeper leaves the interpreter to the others this long between two slices of entries."""
     retention_interval_ms: int = 5_000
     """How often a leader looks what the policies remove."""
+    retention_rooms_max: int = 1_000
+    """So many rooms are changed by one plan; the rest by the next."""
     clock_leap_max_ms: int = 60_000
     """A wall clock that goes apart from the machine's own counting by more is not believed."""
     compaction_live_max_percent: int = 50
