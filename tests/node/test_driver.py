@@ -15,7 +15,14 @@ from raftchat.ipc.frames import Accepted, Leader, Refusal
 from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage
 from raftchat.node.driver import Driver
 from raftchat.raft import HardState, Membership, Persisted, Raft, Role
-from raftchat.raft.messages import AppendEntries, AppendReply, ReadIndexReply, ReadIndexRequest, VoteReply
+from raftchat.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    ReadIndexReply,
+    ReadIndexRequest,
+    VoteReply,
+)
 
 CONFIG = Config(segment_size_bytes=256 * 1024 + 4096)
 
@@ -64,11 +71,12 @@ class Node:
         )
         self.told: list[Any] = []
         self.sent: list[tuple[int, WireMessage]] = []
+        self.wanted: list[InstallSnapshot | None] = []
         self.reachable = True
         self.writing: list[tuple[HardState | None, Any]] = []
         self.written: HardState | None = None
         self.now_ms = 0.0
-        self.driver = Driver(CONFIG, 1, self.raft, self.log, self, self, self, _log.check_unstamped)  # type: ignore[arg-type]
+        self.driver = Driver(CONFIG, 1, self.raft, self.log, self, self, self, self, _log.check_unstamped)  # type: ignore[arg-type]
 
     # Disk
 
@@ -100,6 +108,11 @@ class Node:
 
     def flush(self) -> None: ...
     def refresh(self) -> None: ...
+
+    # Snapshots
+
+    def want(self, snapshot: InstallSnapshot | None) -> None:
+        self.wanted.append(snapshot)
 
     # Clients, and one of them
 

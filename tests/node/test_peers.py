@@ -21,9 +21,20 @@ from raftchat.config import Config
 from raftchat.node.codec import Forward, WireMessage, encode
 from raftchat.node.handshake import Dialled
 from raftchat.node.peers import Peers
+from raftchat.node.transfer import Manifest, Refused
 from raftchat.raft.messages import AppendReply, TimeoutNow
 
 CONFIG = Config(peer_redial_min_ms=5, peer_redial_max_ms=20, peer_handshake_timeout_ms=300, peer_handshakes_max=4)
+
+
+class NoSnapshots:
+    """Of a node that has none to give."""
+
+    def manifest(self, index: int) -> Manifest:
+        raise Refused("no snapshot yet")
+
+    def path(self, name: str) -> str:
+        raise Refused("no such file")
 
 
 class Node:
@@ -42,6 +53,7 @@ class Node:
             _log.parse_batch,
             lambda sender, message: self.got.append((sender, message)),
             self.broken.append,
+            NoSnapshots(),
         )
 
     def send(self, to: int, message: WireMessage) -> bool:

@@ -11,6 +11,7 @@ from them.
 | ready       | raft | a leader is known and this node has caught up; once |
 | serving     | raft | `Number`: that worker serves |
 | handed-over | raft | |
+| restart     | raft | a snapshot is to be installed: exit 0 follows, and all children are to be started again |
 | failed      | raft | `Code`, `Message`: this process ends with that exit code |
 """
 

@@ -68,6 +68,7 @@ class Supervisor:
         self._failure: NodeFailed | None = None
         self._told_to_stop_s: float | None = None
         """When, on the loop's clock."""
+        self._begins_anew = False
 
     async def run(self) -> int:
         """Run the node until it is told to end, or cannot go on. The exit code; raises NodeFailed."""
@@ -97,6 +98,11 @@ class Supervisor:
             await self._kill_all()
             if self._told_to_stop_s is not None:
                 log.info("Stopped", extra={"took_ms": round((self._loop.time() - self._told_to_stop_s) * 1000)})
+
+    @property
+    def begins_anew(self) -> bool:
+        """After `run`: the Raft process ended to have a snapshot installed, and everything is to be started again."""
+        return self._begins_anew and self._told_to_stop_s is None
 
     def _verdict(self) -> int:
         if self._failure is not None:
@@ -171,8 +177,8 @@ class Supervisor:
                 self._workers[message["Number"] - 1].serving = True
             case "handed-over":
                 self._handed_over.set()
-            case "failed":
-                self._failure = NodeFailed(message["Code"], message["Message"])
+            case "restart" | "failed":
+                self._last_words(message)
         if not self._ready_told and self._raft_ready and all(worker.serving for worker in self._workers):
             self._ready_told = True
             print(f"raft-chat: node {self._settings.node_id} is ready on {self._settings.url}", flush=True)
@@ -187,9 +193,13 @@ class Supervisor:
                 return
             if received is None:
                 return
-            message, _ = received
-            if message["Type"] == "failed":
-                self._failure = NodeFailed(message["Code"], message["Message"])
+            self._last_words(received[0])
+
+    def _last_words(self, message: dict[str, Any]) -> None:
+        if message["Type"] == "restart":
+            self._begins_anew = True
+        elif message["Type"] == "failed":
+            self._failure = NodeFailed(message["Code"], message["Message"])
 
     # The end
 
@@ -257,7 +267,12 @@ def run_node(settings: NodeSettings) -> int:
     """Run a node in this process until it ends: its exit code. Raises NodeFailed."""
 
     async def run() -> int:
-        return await Supervisor(settings).run()
+        while True:
+            node = Supervisor(settings)
+            code = await node.run()
+            if not node.begins_anew:
+                return code
+            log.info("Starting again, on the snapshot that came in")
 
     # Each connection takes a descriptor, and so does each segment of the log. The usual 1024 are for users of select().
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
