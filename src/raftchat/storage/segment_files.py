@@ -66,6 +66,27 @@ def is_segment(name: str) -> bool:
     return name.endswith(".log")
 
 
+def path_of(log_directory: str, sequence: int, base_index: int, revision: int = 0) -> str:
+    suffix = f"-{revision:04}" if revision else ""
+    return os.path.join(log_directory, f"{sequence:08}-{base_index:020}{suffix}.log")
+
+
+def pack_header(
+    *,
+    segment_id: int,
+    sequence: int,
+    prev_sequence: int,
+    base_index: int,
+    prev_term: int,
+    prev_time_ms: int,
+    size_bytes: int,
+) -> bytes:
+    """Of a segment that is not compacted."""
+    fields = (segment_id, sequence, prev_sequence, base_index, prev_term, prev_time_ms, size_bytes)
+    packed = _PLAIN.pack(1, b"rc-log\n", *fields)
+    return packed + _CHECKSUM.pack(xxhash.xxh3_64_intdigest(packed))
+
+
 def read_header(path: str) -> SegmentFile:
     """Raises CorruptLog, ForeignFile, NewerFormat, OSError."""
     match = _NAME.fullmatch(os.path.basename(path))
