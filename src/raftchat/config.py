@@ -114,6 +114,9 @@ class Config:
     request_header_timeout_ms: int = 20_000
     """A request, body included, that has not arrived by then: 408."""
     request_head_max_bytes: int = 64 * KIB
+    known_heads_max: int = 4096
+    """Heads of requests that a worker recognises when they come again; 0: it parses each."""
+    known_head_max_bytes: int = 2 * KIB
     request_discard_max_bytes: int = 8 * MIB
     """Of a body that was refused (413), this much is read and dropped so that the client gets to see the answer."""
     keep_alive_timeout_ms: int = 65_000
