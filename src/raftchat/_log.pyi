@@ -110,6 +110,8 @@ class Log:
     generation: int
     """Number of tail cuts since opening: an index means the same entry only within one generation."""
     active_sequence: int
+    size_bytes: int
+    """Of the files of all segments, as they were when they were opened or made."""
     failed: bool
     """A sync failed, or only a part of what was to be appended is there: nothing can be written, the process must end."""
     recovery: Recovery | None

@@ -101,6 +101,14 @@ cdef class Log:
         return self.directory.sequence
 
     @property
+    def size_bytes(self):
+        cdef SegmentFile segment
+        cdef size_t size = 0
+        for segment in self.directory.live:
+            size += segment.size
+        return size
+
+    @property
     def failed(self):
         return self.directory.failure is not None
 

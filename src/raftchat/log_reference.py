@@ -169,6 +169,11 @@ class Log:
         self._directory.unlink_dead()
 
     @property
+    def size_bytes(self) -> int:
+        """Of the files of all segments, as they were when they were opened or made."""
+        return sum(segment.header.size_bytes for segment in self._directory.live)
+
+    @property
     def failed(self) -> bool:
         """What is on disk is not known any more: nothing can be written, and the process must end."""
         return self._directory.failure is not None

@@ -34,6 +34,16 @@ def test_segments_are_the_owners_alone(kit: Kit) -> None:
     assert {oct(path.stat().st_mode & 0o777) for path in kit.files()} == {"0o600"}
 
 
+def test_the_size_of_a_log_is_that_of_its_files(kit: Kit) -> None:
+    log = kit.filled(200)
+    log.truncate_suffix(100)
+    assert len(kit.files()) > 2
+    size_bytes = sum(path.stat().st_size for path in kit.files())
+    assert log.size_bytes == size_bytes
+    log.close()
+    assert kit.open(segment_size_bytes=2 * SEGMENT_SIZE_BYTES).size_bytes == size_bytes
+
+
 def test_append_stamps_a_batch(kit: Kit) -> None:
     log = kit.open()
     assert log.append(kit.posts(3), 7, 1234) == (1, 3)
