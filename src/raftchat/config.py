@@ -111,6 +111,8 @@ class Config:
     # HTTP and WebSocket
     request_timeout_ms: int = 10_000
     """A post or linearizable read that is not decided by then: 503, outcome unknown."""
+    status_timeout_ms: int = 2_000
+    """`GET /raft`: a Raft process that has not told by then hangs."""
     request_header_timeout_ms: int = 20_000
     """A request, body included, that has not arrived by then: 408."""
     request_head_max_bytes: int = 64 * KIB
