@@ -19,12 +19,11 @@ from raftchat.chat.apply import advance
 from raftchat.chat.errors import NewerState, UnknownKind
 from raftchat.chat.state import ChatState
 from raftchat.raft import Membership
-from raftchat.storage import hard_state, identity, segment_files, snapshot
+from raftchat.storage import hard_state, identity, lock, segment_files, snapshot
 from raftchat.storage.backup import require_empty
 from raftchat.storage.copies import Copy, Story
 from raftchat.storage.errors import CorruptFile, StorageError
 from raftchat.storage.files import make_directory_durably, sync_directory, write_durably
-from raftchat.storage.lock import DirectoryLock
 
 OnProgress = Callable[[int, int], None]
 
@@ -77,18 +76,18 @@ def restore(
         raise StorageError(f"the epoch must be greater than that of the copy, {copy.identity.epoch}")
     _require_free(data_dir)
     make_directory_durably(data_dir)
-    lock = DirectoryLock(data_dir)
+    held = lock.DirectoryLock(data_dir)
     try:
         return _restore(copy, data_dir, cluster, epoch, on_progress)
     finally:
-        lock.close()
+        held.close()
 
 
 def _require_free(data_dir: str) -> None:
     """Empty, or what a restore that was broken off has left."""
     if os.path.isdir(data_dir):
         names = set(os.listdir(data_dir))
-        if names <= {"LOCK"} or (identity.RESTORING in names and identity.FILE_NAME not in names):
+        if names <= {lock.FILE_NAME} or (identity.RESTORING in names and identity.FILE_NAME not in names):
             return
     require_empty(data_dir)
 

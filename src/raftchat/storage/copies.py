@@ -14,7 +14,8 @@ from raftchat._log import LogError, Segment
 from raftchat.storage import identity, segment_files, snapshot
 from raftchat.storage.errors import StorageError
 from raftchat.storage.identity import Identity
-from raftchat.storage.segment_files import Records, SegmentFile
+from raftchat.storage.segment_files import SegmentFile
+from raftchat.storage.segment_records import Records
 from raftchat.storage.snapshot import Snapshot
 
 
