@@ -25,6 +25,7 @@ setup(
                 "_log_compact",
                 "_log_directory",
                 "_log_header",
+                "_log_mapping",
                 "_log_reader",
                 "_log_record",
                 "_log_segment",

@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from raftchat._log_mapping cimport Mapping
 from raftchat._log_record cimport Record, Salt
 
 cdef enum:
@@ -32,7 +33,7 @@ cdef class Segment:
     cdef Descriptor file                # None: never to be written again
     cdef bint reserved                  # all blocks of the file are known to be set aside
     cdef object view                    # read-only memoryview of the mapping; slices of it keep the mapping alive
-    cdef Py_buffer buffer               # holds the mapping for `data`
+    cdef Mapping mapping                # holds `data`
     cdef char *data
     cdef Salt salt                      # for checking
     # Positions are numbers of records: in a segment without gaps, index - base_index.
@@ -40,7 +41,8 @@ cdef class Segment:
     cdef size_t end                     # ... and that offset; 0: not known, since the steps were lent
     cdef uint32_t *sparse               # offsets / 8 of every 32nd record below `walked`
     cdef size_t sparse_room             # records (not offsets) that fit
-    cdef object lender                  # of `sparse`; None: it is the segment's own
+    cdef bint lent                      # `sparse` is not the segment's own ...
+    cdef object lender                  # ... but of this
     cdef uint64_t near_index            # the last one that was looked up ...
     cdef size_t near_offset             # ... and where it lies
 

@@ -5,32 +5,24 @@ file's before it is followed.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport realloc, free
 from libc.string cimport memcpy
 
 cdef extern from "unistd.h":
     int close(int fd)
 
-from raftchat._log_header cimport (
-    COMPACTED_HEADER_SIZE, SEGMENT_HEADER_SIZE, pack_header, parse_segment_name, read_header, segment_path
-)
+from raftchat._log_header cimport COMPACTED_HEADER_SIZE, SEGMENT_HEADER_SIZE, pack_header, read_header, segment_path
+from raftchat._log_mapping cimport map_file
 from raftchat._log_record cimport (
     FINE, HEADER_BYTES, HEADER_CUT, INDEX, KIND_POST_, NOT_A_COMMAND, Fault, entry_of, hash_function, reason_of,
     record_fault, record_size, salt_start
 )
 
-import mmap
 import os
-import sys
 
-from raftchat._log_header import COMPACTED_HEADER_BYTES, SEGMENT_HEADER_BYTES
-from raftchat._log_header import CorruptLog, ForeignFile, Header, LogError, NewerFormat
+from raftchat._log_header import CorruptLog
 
 cdef size_t PROGRESS_BYTES = 8 * 1024 * 1024
-
-# Until 3.13, every mapping costs a descriptor.
-_MAP_OPTIONS = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 
 
 cdef Segment _segment_of(str path, Descriptor file, object header):
@@ -99,17 +91,13 @@ cdef Descriptor hold(int fd):
 cdef class Segment:
 
     def __dealloc__(self):
-        if self.data != NULL:
-            PyBuffer_Release(&self.buffer)
-        if self.lender is None:
+        if not self.lent:
             free(self.sparse)
 
     cdef int map_file(self, bint writable) except -1:
-        protection = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
-        mapping = mmap.mmap(self.file.fd, self.size, flags=mmap.MAP_SHARED, prot=protection, **_MAP_OPTIONS)
-        PyObject_GetBuffer(mapping, &self.buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-        self.data = <char *>self.buffer.buf
-        self.view = memoryview(mapping).toreadonly()
+        self.mapping = map_file(self.file.fd, self.size, writable)
+        self.data = self.mapping.data
+        self.view = memoryview(self.mapping).toreadonly()
         if not writable:
             self.file = None
         return 0
@@ -121,13 +109,14 @@ cdef class Segment:
         cdef uint64_t steps
         cdef void *grown
         count = min(count, <uint64_t>self.size // HEADER_BYTES + 1)
-        if count > self.sparse_room or self.lender is not None:
+        if count > self.sparse_room or self.lent:
             steps = (max(count, 2 * self.sparse_room) + SPARSE) // SPARSE
-            grown = realloc(NULL if self.lender is not None else self.sparse, steps * sizeof(uint32_t))
+            grown = realloc(NULL if self.lent else self.sparse, steps * sizeof(uint32_t))
             if grown == NULL:
                 raise MemoryError
-            if self.lender is not None:
+            if self.lent:
                 memcpy(grown, self.sparse, self.sparse_room // SPARSE * sizeof(uint32_t))
+                self.lent = False
                 self.lender = None
             self.sparse = <uint32_t *>grown
             self.sparse_room = steps * SPARSE
@@ -135,10 +124,11 @@ cdef class Segment:
 
     cdef int lend_steps(self, object lender, const uint32_t *steps, size_t count, uint64_t last_index) except -1:
         """Use a table of offsets / 8 of every 32nd record up to that entry, instead of walking; held by `lender`."""
-        if self.lender is None:
+        if not self.lent:
             free(self.sparse)
         self.sparse = <uint32_t *>steps
         self.sparse_room = count * SPARSE
+        self.lent = True
         self.lender = lender
         self.walked = last_index + 1
         self.end = self.size if self.revision else 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -15,7 +16,14 @@ from raftchat.ipc.frames import Accepted, Leader, Refusal
 from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage
 from raftchat.node.driver import Driver
 from raftchat.raft import HardState, Membership, Persisted, Raft, Role
-from raftchat.raft.messages import AppendEntries, AppendReply, ReadIndexReply, ReadIndexRequest, VoteReply
+from raftchat.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    ReadIndexReply,
+    ReadIndexRequest,
+    VoteReply,
+)
 
 CONFIG = Config(segment_size_bytes=256 * 1024 + 4096)
 
@@ -64,11 +72,12 @@ class Node:
         )
         self.told: list[Any] = []
         self.sent: list[tuple[int, WireMessage]] = []
+        self.wanted: list[InstallSnapshot | None] = []
         self.reachable = True
         self.writing: list[tuple[HardState | None, Any]] = []
         self.written: HardState | None = None
         self.now_ms = 0.0
-        self.driver = Driver(CONFIG, 1, self.raft, self.log, self, self, self, _log.check_unstamped)  # type: ignore[arg-type]
+        self.driver = Driver(CONFIG, 1, self.raft, self.log, self, self, self, self, _log.check_unstamped)  # type: ignore[arg-type]
 
     # Disk
 
@@ -100,6 +109,11 @@ class Node:
 
     def flush(self) -> None: ...
     def refresh(self) -> None: ...
+
+    # Snapshots
+
+    def want(self, snapshot: InstallSnapshot | None) -> None:
+        self.wanted.append(snapshot)
 
     # Clients, and one of them
 
@@ -290,6 +304,44 @@ def test_other_errors_of_the_log_end_the_process(alone: Node, monkeypatch: pytes
         alone.turn()
 
 
+def full_at_the_second_roll(monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, left = os.rename, 2
+
+    def full(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(*arguments)
+
+    monkeypatch.setattr(os, "rename", full)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_batch_ends_the_process(
+    alone: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was appended stays, and may be committed: nobody can be told that nothing was."""
+    full_at_the_second_roll(monkeypatch)
+    alone.driver.propose(alone, 1, b"".join(post("x" * 200_000) for _ in range(4)))
+    with pytest.raises(OSError, match="No space left"):
+        alone.turn()
+    assert alone.log.last_index > 1
+    assert alone.told == []
+
+
+def test_a_follower_whose_disk_is_full_in_the_middle_of_a_batch_ends(
+    one_of_three: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = one_of_three
+    node.follow()
+    source = _log.Log(str(tmp_path / "leader"), new_segment_id=lambda: 500, segment_size_bytes=1 << 20)
+    source.append(b"".join(post("x" * 200_000) for _ in range(4)), 1, 1000)
+    full_at_the_second_roll(monkeypatch)
+    node.driver.receive(2, AppendEntries(2, 1, 0, 0, 0, 0, source.slice(1, 1 << 20)))
+    with pytest.raises(OSError, match="No space left"):
+        node.turn()
+
+
 def test_a_follower_with_a_full_disk_takes_the_entries_later(one_of_three: Node, tmp_path: Path) -> None:
     node = one_of_three
     node.follow()
@@ -447,6 +499,42 @@ def test_a_broken_connection_to_the_leader_loses_what_was_forwarded_and_the_read
     node.turn()
     assert (3, Refusal.LOST) in node.told
     assert not node.driver.caught_up
+
+
+def test_a_forward_whose_answer_never_comes_is_lost_in_bounded_time(one_of_three: Node, tmp_path: Path) -> None:
+    """The leader had no connection to send its answer on, and came back before anybody missed it."""
+    node = one_of_three
+    node.follow()
+    node.turn(5_000)
+    node.driver.receive(2, AppendEntries(2, 1, 0, 0, 0))
+    node.driver.propose(node, 3, post())
+    node.turn()
+    (forward,) = [m for to, m in node.sent if to == 2 and isinstance(m, Forward)]
+    asked_ms = node.now_ms
+    while (3, Refusal.LOST) not in node.told:
+        assert node.now_ms < asked_ms + CONFIG.request_timeout_ms
+        node.now_ms = max(node.now_ms + 1, min(node.driver.deadline_ms, node.now_ms + CONFIG.heartbeat_interval_ms))
+        node.driver.receive(2, AppendEntries(2, 1, 0, 0, 0))
+        node.turn()
+    assert node.now_ms == asked_ms + CONFIG.request_timeout_ms
+    assert node.driver._forwards.waiting == 0
+    node.driver.receive(2, ForwardAccepted(forward.request, 40, 1, 9))
+    node.turn()
+    assert not [told for told in node.told if isinstance(told, Accepted)], "answered twice"
+
+
+def test_a_leader_that_cannot_send_its_answer_goes_on(one_of_three: Node) -> None:
+    node = one_of_three
+    node.lead()
+    last = node.log.last_index
+    node.reachable = False
+    node.driver.receive(3, Forward(77, post()))
+    node.turn()
+    node.reachable = True
+    node.driver.receive(3, Forward(78, post()))
+    node.turn()
+    assert node.log.last_index == last + 2
+    assert [m.request for _, m in node.sent if isinstance(m, ForwardAccepted)] == [78]
 
 
 def test_the_leader_appends_for_a_follower_and_answers_before_it_commits(one_of_three: Node) -> None:
