@@ -164,7 +164,7 @@ def test_a_reader_follows_resets(kit: Kit) -> None:
 def test_a_segment_may_be_gone_before_its_reader_comes(kit: Kit) -> None:
     log = kit.filled(200)
     segments = log.segments()
-    log.drop_prefix(segments[2].base_index)
+    log.unlink(log.drop_prefix(segments[2].base_index))
     reader = kit.module.LogReader(kit.path())
     for known in segments:
         reader.add_segment(known.sequence, known.base_index)
@@ -197,7 +197,7 @@ def test_a_reader_keeps_what_it_has_mapped(kit: Kit) -> None:
     log = kit.filled(200)
     expected = contents(log)
     reader = kit.reader(log)
-    log.drop_prefix(200)
+    log.unlink(log.drop_prefix(200))
     log.reset(10**6, 100, 1)
     log.close()
     assert [tuple(entry) for entry in reader.entries(1, 200)] == expected
