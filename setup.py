@@ -19,7 +19,15 @@ setup(
                 extra_compile_args=["-O1", "-g", "-fsanitize=undefined"] if CHECKED else ["-O3"],
                 extra_link_args=["-fsanitize=undefined"] if CHECKED else [],
             )
-            for name in ("_log", "_log_directory", "_log_reader", "_log_record", "_log_segment")
+            for name in (
+                "_log",
+                "_log_check",
+                "_log_directory",
+                "_log_mapping",
+                "_log_reader",
+                "_log_record",
+                "_log_segment",
+            )
         ],
         build_dir="build/checked" if CHECKED else "build",
         include_path=["src"],

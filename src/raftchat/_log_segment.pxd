@@ -2,6 +2,7 @@
 
 from libc.stdint cimport uint32_t, uint64_t
 
+from raftchat._log_mapping cimport Mapping
 from raftchat._log_record cimport Record, Salt
 
 cdef enum:
@@ -27,7 +28,7 @@ cdef class Segment:
     cdef Descriptor file                # None: never to be written again
     cdef bint reserved                  # all blocks of the file are known to be set aside
     cdef object view                    # read-only memoryview of the mapping; slices of it keep the mapping alive
-    cdef Py_buffer buffer               # holds the mapping for `data`
+    cdef Mapping mapping                # holds `data`
     cdef char *data
     cdef Salt salt                      # for checking
     cdef uint64_t walked                # the first entry whose offset is not known ...

@@ -5,21 +5,19 @@ file's before it is followed.
 """
 
 cimport cython
-from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyObject_GetBuffer
 from libc.stdlib cimport realloc, free
 
 cdef extern from "unistd.h":
     int close(int fd)
 
+from raftchat._log_mapping cimport map_file
 from raftchat._log_record cimport (
     FINE, HEADER_BYTES, HEADER_CUT, INDEX_MAX, Fault, entry_of, hash_function, reason_of, record_fault, record_size, salt_start
 )
 
-import mmap
 import os
 import re
 import struct
-import sys
 
 from xxhash import xxh3_64_intdigest
 
@@ -29,8 +27,6 @@ cdef int VERSION = 1
 cdef bytes MAGIC = b"rc-log\n"
 cdef size_t PROGRESS_BYTES = 8 * 1024 * 1024
 
-# Until 3.13, every mapping costs a descriptor.
-_MAP_OPTIONS = {"trackfd": False} if sys.version_info >= (3, 13) else {}
 _HEADER = struct.Struct("<B7sQIIQQQQ")
 _CHECKSUM = struct.Struct("<Q")
 _NAME = re.compile(r"(\d{8,10})-(\d{20})\.log")
@@ -151,16 +147,12 @@ cdef Descriptor hold(int fd):
 cdef class Segment:
 
     def __dealloc__(self):
-        if self.data != NULL:
-            PyBuffer_Release(&self.buffer)
         free(self.sparse)
 
     cdef int map_file(self, bint writable) except -1:
-        protection = mmap.PROT_READ | mmap.PROT_WRITE if writable else mmap.PROT_READ
-        mapping = mmap.mmap(self.file.fd, self.size, flags=mmap.MAP_SHARED, prot=protection, **_MAP_OPTIONS)
-        PyObject_GetBuffer(mapping, &self.buffer, PyBUF_WRITABLE if writable else PyBUF_SIMPLE)
-        self.data = <char *>self.buffer.buf
-        self.view = memoryview(mapping).toreadonly()
+        self.mapping = map_file(self.file.fd, self.size, writable)
+        self.data = self.mapping.data
+        self.view = memoryview(self.mapping).toreadonly()
         if not writable:
             self.file = None
         return 0

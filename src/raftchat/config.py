@@ -45,12 +45,50 @@ class Config:
     """Connecting included."""
     peer_handshakes_max: int = 64
     """Connections to the peer port that have not said yet who they are; more are closed at once."""
+    transfer_chunk_bytes: int = 1 * MIB
+    """Of a snapshot's files, this much is read and written at once."""
+    transfer_rate_max_bytes_per_s: int = 512 * MIB
+    """A snapshot is sent no faster to one member."""
+    transfer_timeout_ms: int = 10_000
+    """A transfer that stands still this long is broken off and taken up again."""
+    transfer_retry_ms: int = 500
     leader_wait_max_ms: int = 3_000
     """Posts and linearizable reads that find no leader wait this long for one; then 503, `no_leader`."""
     leader_wait_max_bytes: int = 16 * MIB
     """Records that wait so; more are refused as overload."""
     commit_hint_idle_ms: int = 50
     """The commit index goes to the hard state once nothing was appended for this long."""
+
+    # The store (ARCHITECTURE.md, "The log is the store")
+    delete_grace_ms: int = 3_600_000
+    """What was replaced or removed stays on disk this long, for copies that are being made."""
+    store_interval_ms: int = 200
+    """The keeper looks at what was committed, and does what follows from it, no more often."""
+    store_retry_ms: int = 10_000
+    """What could not be written (a full disk) is tried again after this."""
+    store_pause_ms: int = 1
+    """The keeper leaves the interpreter to the others this long between two slices of entries."""
+    retention_interval_ms: int = 5_000
+    """How often a leader looks what the policies remove."""
+    retention_rooms_max: int = 1_000
+    """So many rooms are changed by one plan; the rest by the next."""
+    clock_leap_max_ms: int = 60_000
+    """A wall clock that goes apart from the machine's own counting by more is not believed."""
+    compaction_live_max_percent: int = 50
+    """A sealed segment is rewritten once less of it lives."""
+    compaction_rate_max_bytes_per_s: int = 64 * MIB
+    """Read and written, so that posts find a disk that has time for them."""
+    roll_interval_ms: int = 60_000
+    """A segment is not sealed before its time, for the sake of what was removed, more often."""
+
+    # The first policy of a new cluster; None: no limit
+    initial_max_age_ms: int | None = None
+    initial_max_messages: int | None = None
+    initial_max_bytes: int | None = None
+    initial_max_rooms: int | None = None
+    initial_empty_room_age_ms: int | None = None
+    """None: the default of a policy."""
+
     worker_restart_min_ms: int = 100
     worker_restart_max_ms: int = 5_000
     worker_failures_max: int = 5
@@ -121,6 +159,16 @@ class Config:
             and self.proposal_batch_max_bytes + 4 * KIB <= min(self.peer_frame_max_bytes, self.ipc_frame_max_bytes),
             "one append and one batch of proposals must fit into a frame",
         )
+        require(
+            1 <= self.store_interval_ms <= self.retention_interval_ms,
+            f"retention interval ({self.retention_interval_ms} ms) must be at least the keeper's own "
+            f"({self.store_interval_ms} ms)",
+        )
+        require(self.delete_grace_ms >= 0 and self.roll_interval_ms >= 0, "times are not negative")
+        require(1 <= self.compaction_live_max_percent < 100, "compaction must leave less than it began with")
+        require(self.compaction_rate_max_bytes_per_s >= MIB, "compaction needs at least 1 MiB/s to come to an end")
+        limits = (self.initial_max_age_ms, self.initial_max_messages, self.initial_max_bytes, self.initial_max_rooms)
+        require(all(limit is None or limit >= 1 for limit in limits), "a limit of a policy is at least 1")
         # A post's record: header, room name, and two JSON strings in which one byte may become six.
         post_max = 48 + self.name_size_max_bytes + 6 * (self.message_size_max_bytes + self.name_size_max_bytes) + 64
         require(post_max <= self.record_size_max_bytes, "the largest post must fit into a record")

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from raftchat import _log
 from raftchat.ipc.frames import SIZE, BadFrame, Refusal
 from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage, WireType, decode, encode
+from raftchat.raft.membership import Membership
 from raftchat.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -23,16 +24,18 @@ from raftchat.raft.messages import (
     VoteReply,
 )
 
+MEMBERSHIP = Membership({1: "http://one:1", 2: "https://[::1]:2"}, {3: "http://three"}).encode()
 MESSAGES: list[WireMessage] = [
     RequestVote(7, 3, 10, 2),
-    RequestVote(7, 3, 10, 2, pre=True, transfer=True),
+    RequestVote(7, 3, 10, 2, pre=True),
+    RequestVote(7, 3, 0, 0, transfer=True),
     VoteReply(7, 3, True),
-    VoteReply(7, 3, False, pre=True),
+    VoteReply(7, 0, False, pre=True),
     AppendEntries(7, 3, 10, 2, 9, 5),
-    AppendReply(7, 3, True, 2**63, 5),
+    AppendReply(7, 3, True, 2**62 - 1, 5),
     AppendReply(7, 3, False, 8, 5, 9, 6, 1),
-    InstallSnapshot(7, 3, 10, 2, 1_700_000_000_000, b'{"Voters":{}}', 4),
-    TimeoutNow(7, 2**64 - 1),
+    InstallSnapshot(7, 3, 10, 2, 1_700_000_000_000, MEMBERSHIP, 4),
+    TimeoutNow(7, 2**62 - 1),
     ReadIndexRequest(7, 3, 2**62),
     ReadIndexReply(7, 3, 2**62, 0),
     Forward(12, b"records"),

@@ -15,7 +15,14 @@ from raftchat.ipc.frames import Accepted, Leader, Refusal
 from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage
 from raftchat.node.driver import Driver
 from raftchat.raft import HardState, Membership, Persisted, Raft, Role
-from raftchat.raft.messages import AppendEntries, AppendReply, ReadIndexReply, ReadIndexRequest, VoteReply
+from raftchat.raft.messages import (
+    AppendEntries,
+    AppendReply,
+    InstallSnapshot,
+    ReadIndexReply,
+    ReadIndexRequest,
+    VoteReply,
+)
 
 CONFIG = Config(segment_size_bytes=256 * 1024 + 4096)
 
@@ -64,11 +71,12 @@ class Node:
         )
         self.told: list[Any] = []
         self.sent: list[tuple[int, WireMessage]] = []
+        self.wanted: list[InstallSnapshot | None] = []
         self.reachable = True
         self.writing: list[tuple[HardState | None, Any]] = []
         self.written: HardState | None = None
         self.now_ms = 0.0
-        self.driver = Driver(CONFIG, 1, self.raft, self.log, self, self, self, _log.check_unstamped)  # type: ignore[arg-type]
+        self.driver = Driver(CONFIG, 1, self.raft, self.log, self, self, self, self, _log.check_unstamped)  # type: ignore[arg-type]
 
     # Disk
 
@@ -100,6 +108,11 @@ class Node:
 
     def flush(self) -> None: ...
     def refresh(self) -> None: ...
+
+    # Snapshots
+
+    def want(self, snapshot: InstallSnapshot | None) -> None:
+        self.wanted.append(snapshot)
 
     # Clients, and one of them
 
@@ -447,6 +460,42 @@ def test_a_broken_connection_to_the_leader_loses_what_was_forwarded_and_the_read
     node.turn()
     assert (3, Refusal.LOST) in node.told
     assert not node.driver.caught_up
+
+
+def test_a_forward_whose_answer_never_comes_is_lost_in_bounded_time(one_of_three: Node, tmp_path: Path) -> None:
+    """The leader had no connection to send its answer on, and came back before anybody missed it."""
+    node = one_of_three
+    node.follow()
+    node.turn(5_000)
+    node.driver.receive(2, AppendEntries(2, 1, 0, 0, 0))
+    node.driver.propose(node, 3, post())
+    node.turn()
+    (forward,) = [m for to, m in node.sent if to == 2 and isinstance(m, Forward)]
+    asked_ms = node.now_ms
+    while (3, Refusal.LOST) not in node.told:
+        assert node.now_ms < asked_ms + CONFIG.request_timeout_ms
+        node.now_ms = max(node.now_ms + 1, min(node.driver.deadline_ms, node.now_ms + CONFIG.heartbeat_interval_ms))
+        node.driver.receive(2, AppendEntries(2, 1, 0, 0, 0))
+        node.turn()
+    assert node.now_ms == asked_ms + CONFIG.request_timeout_ms
+    assert node.driver._forwards.waiting == 0
+    node.driver.receive(2, ForwardAccepted(forward.request, 40, 1, 9))
+    node.turn()
+    assert not [told for told in node.told if isinstance(told, Accepted)], "answered twice"
+
+
+def test_a_leader_that_cannot_send_its_answer_goes_on(one_of_three: Node) -> None:
+    node = one_of_three
+    node.lead()
+    last = node.log.last_index
+    node.reachable = False
+    node.driver.receive(3, Forward(77, post()))
+    node.turn()
+    node.reachable = True
+    node.driver.receive(3, Forward(78, post()))
+    node.turn()
+    assert node.log.last_index == last + 2
+    assert [m.request for _, m in node.sent if isinstance(m, ForwardAccepted)] == [78]
 
 
 def test_the_leader_appends_for_a_follower_and_answers_before_it_commits(one_of_three: Node) -> None:

@@ -41,7 +41,7 @@ def forwarded(leader: int = 2) -> tuple[Forwards, Road, Worker]:
     road, worker = Road(), Worker()
     forwards = Forwards(CONFIG, road)
     forwards.leader_is(leader, 0)
-    forwards.send(worker, 5, b"records", leader)
+    forwards.send(worker, 5, b"records", leader, 0)
     return forwards, road, worker
 
 
@@ -68,9 +68,9 @@ def test_what_was_not_sent_is_refused_and_certainly_not_done() -> None:
     road, worker = Road(), Worker()
     forwards = Forwards(CONFIG, road)
     road.room = False
-    forwards.send(worker, 1, b"", 2)
+    forwards.send(worker, 1, b"", 2, 0)
     road.up = False
-    forwards.send(worker, 2, b"", 2)
+    forwards.send(worker, 2, b"", 2, 0)
     assert worker.told == [(1, Refusal.OVERLOADED), (2, Refusal.NO_LEADER)]
 
 
@@ -86,12 +86,12 @@ def test_a_former_leader_has_an_election_timeout_to_answer() -> None:
     forwards, road, worker = forwarded()
     forwards.leader_is(3, 100)
     assert forwards.deadline_ms == 100 + CONFIG.election_timeout_ms
-    forwards.send(worker, 6, b"", 3)
+    forwards.send(worker, 6, b"", 3, 100)
     forwards.leader_is(3, forwards.deadline_ms - 1)
     assert worker.told == []
     forwards.leader_is(3, forwards.deadline_ms)
     assert worker.told == [(5, Refusal.LOST)]
-    assert forwards.deadline_ms == float("inf")
+    assert forwards.deadline_ms == 100 + CONFIG.request_timeout_ms
     forwards.accepted(ForwardAccepted(road.sent[1][1].request, 7, 4, 0))
     assert worker.told[1:] == [Accepted(6, 7, 4, 0)]
 
@@ -100,10 +100,23 @@ def test_a_leader_that_comes_back_in_time_is_waited_for() -> None:
     forwards, road, worker = forwarded()
     forwards.leader_is(0, 100)
     forwards.leader_is(2, 200)
-    forwards.leader_is(2, 100_000)
+    forwards.leader_is(2, 200 + 2 * CONFIG.election_timeout_ms)
     assert worker.told == []
     forwards.accepted(ForwardAccepted(road.sent[0][1].request, 7, 4, 0))
     assert worker.told == [Accepted(5, 7, 4, 0)]
+
+
+def test_who_gets_no_answer_for_as_long_as_a_client_waits_is_told_lost() -> None:
+    forwards, road, worker = forwarded()
+    forwards.send(worker, 6, b"", 2, 1_000)
+    assert forwards.deadline_ms == CONFIG.request_timeout_ms
+    forwards.leader_is(2, forwards.deadline_ms - 1)
+    assert worker.told == []
+    forwards.leader_is(2, forwards.deadline_ms)
+    assert worker.told == [(5, Refusal.LOST)]
+    assert (forwards.waiting, forwards.deadline_ms) == (1, 1_000 + CONFIG.request_timeout_ms)
+    forwards.accepted(ForwardAccepted(road.sent[1][1].request, 7, 4, 0))
+    assert (forwards.waiting, forwards.deadline_ms) == (0, float("inf"))
 
 
 def test_an_answer_to_a_request_of_a_life_before_is_nobodys() -> None:
@@ -112,7 +125,7 @@ def test_an_answer_to_a_request_of_a_life_before_is_nobodys() -> None:
         road, worker = Road(), Worker()
         forwards = Forwards(CONFIG, road, first)
         forwards.leader_is(2, 0)
-        forwards.send(worker, 5, b"records", 2)
+        forwards.send(worker, 5, b"records", 2, 0)
         lives.append((forwards, road.sent[0][1].request, worker))
     (_, late, _), (forwards, _, worker) = lives
     forwards.accepted(ForwardAccepted(late, 100, 3, 1000))

@@ -21,9 +21,20 @@ from raftchat.config import Config
 from raftchat.node.codec import Forward, WireMessage, encode
 from raftchat.node.handshake import Dialled
 from raftchat.node.peers import Peers
+from raftchat.node.transfer import Manifest, Refused
 from raftchat.raft.messages import AppendReply, TimeoutNow
 
 CONFIG = Config(peer_redial_min_ms=5, peer_redial_max_ms=20, peer_handshake_timeout_ms=300, peer_handshakes_max=4)
+
+
+class NoSnapshots:
+    """Of a node that has none to give."""
+
+    def manifest(self, index: int) -> Manifest:
+        raise Refused("no snapshot yet")
+
+    def path(self, name: str) -> str:
+        raise Refused("no such file")
 
 
 class Node:
@@ -42,6 +53,7 @@ class Node:
             _log.parse_batch,
             lambda sender, message: self.got.append((sender, message)),
             self.broken.append,
+            NoSnapshots(),
         )
 
     def send(self, to: int, message: WireMessage) -> bool:
@@ -155,6 +167,25 @@ def test_a_bad_frame_closes_the_connection_with_one_line(caplog: pytest.LogCaptu
     assert len([r for r in caplog.records if "bad frame" in r.getMessage()]) == 1
 
 
+def test_who_connects_again_owes_nothing_any_more() -> None:
+    """An answer may have been dropped while there was no connection to send it on: it is not waited for."""
+
+    async def scenario() -> None:
+        mine = listen()
+        node = Node(1, urls({1: mine, 2: listen()}))
+        await node.peers.start([mine])
+        url = urls({1: mine})[1]
+        _, writer = await connected_as(2, 1, url)
+        writer.close()
+        await until("lost", lambda: node.broken == [2, 2])
+        _, writer = await connected_as(2, 1, url)
+        await until("told", lambda: node.broken == [2, 2, 2])
+        writer.close()
+        await node.peers.close()
+
+    run(scenario())
+
+
 def test_a_newer_connection_of_a_peer_replaces_the_older(caplog: pytest.LogCaptureFixture) -> None:
     async def scenario() -> None:
         other = listen()
@@ -165,7 +196,7 @@ def test_a_newer_connection_of_a_peer_replaces_the_older(caplog: pytest.LogCaptu
         old_reader, old = await connected_as(2, 1, url)
         _, new = await connected_as(2, 1, url)
         assert await old_reader.read() == b""
-        assert node.broken == [2]
+        assert node.broken == [2, 2], "each connection is a new beginning"
         new.write(b"".join(encode(TimeoutNow(2, 3))))
         await until("heard", lambda: node.got == [(2, TimeoutNow(2, 3))])
         old.close()

@@ -12,7 +12,7 @@ from raftchat.log_reference import KIND_MEMBERSHIP, KIND_NOOP, check_unstamped, 
 from raftchat.node.codec import Forward, ForwardAccepted, ForwardRefused, WireMessage
 from raftchat.node.driver import Driver
 from raftchat.raft import Membership, NotLeader, Persisted, Raft, Role
-from raftchat.raft.messages import AppendEntries, AppendReply
+from raftchat.raft.messages import AppendEntries, AppendReply, InstallSnapshot
 
 from . import trace as t
 from .desk import Desk, Reading, Request
@@ -101,6 +101,7 @@ class SimNode:
             self.raft,
             storage.log,
             storage,
+            self,
             self,
             self.desk,
             check_unstamped,
@@ -276,6 +277,10 @@ class SimNode:
 
     def flush(self) -> None:
         """What was sent has left."""
+
+    def want(self, snapshot: InstallSnapshot | None) -> None:
+        """No log here is ever without its beginning."""
+        assert snapshot is None
 
     def refresh(self) -> None:
         """Every node has a link to every other."""

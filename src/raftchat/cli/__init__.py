@@ -8,7 +8,10 @@ from __future__ import annotations
 import click
 
 from raftchat import __version__
+from raftchat.cli.backup import backup
+from raftchat.cli.room import room
 from raftchat.cli.serve import serve
+from raftchat.cli.verify import verify
 from raftchat.cli.version import version
 
 
@@ -40,5 +43,6 @@ def main() -> None:
     """
 
 
-main.add_command(serve)
+for _command in (serve, verify, backup, room):
+    main.add_command(_command)
 main.add_command(version)

@@ -4,7 +4,11 @@
 
 The log bytes of an AppendEntries and the records of a forward are the end of the body, as they lie in the log: encoding
 hands out views of them, decoding makes views of the frame. Who sent a frame is known by its connection and not repeated
-in it. Does not know sockets, nor what a message means.
+in it.
+
+What no node would say (`ranges.py`) is no frame either: a peer that lies or is broken loses its connection.
+
+Does not know sockets, nor what a message means.
 """
 
 from __future__ import annotations
@@ -13,11 +17,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import IntEnum
 from struct import Struct
-from typing import Any
 
 import xxhash
 
 from raftchat.ipc.frames import BadFrame, Refusal
+from raftchat.node import ranges
+from raftchat.node.ranges import LIMIT
 from raftchat.raft.messages import (
     AppendEntries,
     AppendReply,
@@ -83,11 +88,11 @@ HEADER_SIZE_BYTES = 12
 _SIZE_AND_HASH = Struct("<IQ")
 _HASH = Struct("<Q")
 
-_REQUEST_VOTE = Struct("<BQQQ??")
-_VOTE_REPLY = Struct("<BQ??")
+_REQUEST_VOTE = Struct("<BQQQBB")
+_VOTE_REPLY = Struct("<BQBB")
 _APPEND_ENTRIES = Struct("<BQQQQQQ")
 """type, term, prev index, prev term, commit index, round, segment id (0: no batch)"""
-_APPEND_REPLY = Struct("<BQ?QQQQQ")
+_APPEND_REPLY = Struct("<BQBQQQQQ")
 _INSTALL_SNAPSHOT = Struct("<BQQQQQ")
 _TIMEOUT_NOW = Struct("<BQ")
 _READ_INDEX_REQUEST = Struct("<BQQ")
@@ -180,33 +185,48 @@ def _decode_append_entries(body: memoryview, sender: int, parse_batch: ParseBatc
         raise BadFrame(f"APPEND_ENTRIES of {len(body)} bytes")
     _, term, prev_index, prev_term, commit_index, round, segment_id = _APPEND_ENTRIES.unpack_from(body)
     data = body[_APPEND_ENTRIES.size :]
+    if not (
+        0 < term < LIMIT
+        and prev_index < LIMIT
+        and prev_term <= term
+        and (prev_index == 0) == (prev_term == 0)
+        and commit_index < LIMIT
+        and round < LIMIT
+    ):
+        raise BadFrame(f"APPEND_ENTRIES out of range: {_APPEND_ENTRIES.unpack_from(body)[1:]}")
     if not segment_id:
         if data:
             raise BadFrame("APPEND_ENTRIES with records of no segment")
         return AppendEntries(sender, term, prev_index, prev_term, commit_index, round)
     try:
         batch = parse_batch(data, segment_id, prev_index + 1)
+        if batch.membership is not None:
+            ranges.check_membership(batch.membership)
     except (ValueError, OverflowError) as error:
         raise BadFrame(f"APPEND_ENTRIES: {error}") from None
+    if not (prev_term <= batch.term <= term and batch.last_index < LIMIT):
+        raise BadFrame(f"APPEND_ENTRIES of term {term} after term {prev_term} with records of term {batch.term}")
     return AppendEntries(sender, term, prev_index, prev_term, commit_index, round, batch)
 
 
-_Make = Callable[[int, tuple[Any, ...], memoryview], WireMessage]
+def _forward_accepted(_: int, f: ranges.Fields, __: memoryview) -> WireMessage:
+    _, request, first_index, term, time_ms = f
+    ranges.require(0 < first_index < LIMIT and 0 < term < LIMIT and time_ms < ranges.TIME_LIMIT_MS, f)
+    return ForwardAccepted(request, first_index, term, time_ms)
+
+
+_Make = Callable[[int, ranges.Fields, memoryview], WireMessage]
 
 # type → layout, whether a tail follows, constructor from (sender, fields with the type first, tail)
 _DECODERS: dict[int, tuple[Struct, bool, _Make]] = {
-    WireType.REQUEST_VOTE: (_REQUEST_VOTE, False, lambda sender, f, _: RequestVote(sender, *f[1:])),
-    WireType.VOTE_REPLY: (_VOTE_REPLY, False, lambda sender, f, _: VoteReply(sender, *f[1:])),
-    WireType.APPEND_REPLY: (_APPEND_REPLY, False, lambda sender, f, _: AppendReply(sender, *f[1:])),
-    WireType.INSTALL_SNAPSHOT: (
-        _INSTALL_SNAPSHOT,
-        True,
-        lambda sender, f, tail: InstallSnapshot(sender, f[1], f[2], f[3], f[4], bytes(tail), f[5]),
-    ),
-    WireType.TIMEOUT_NOW: (_TIMEOUT_NOW, False, lambda sender, f, _: TimeoutNow(sender, f[1])),
-    WireType.READ_INDEX_REQUEST: (_READ_INDEX_REQUEST, False, lambda sender, f, _: ReadIndexRequest(sender, *f[1:])),
-    WireType.READ_INDEX_REPLY: (_READ_INDEX_REPLY, False, lambda sender, f, _: ReadIndexReply(sender, *f[1:])),
+    WireType.REQUEST_VOTE: (_REQUEST_VOTE, False, ranges.request_vote),
+    WireType.VOTE_REPLY: (_VOTE_REPLY, False, ranges.vote_reply),
+    WireType.APPEND_REPLY: (_APPEND_REPLY, False, ranges.append_reply),
+    WireType.INSTALL_SNAPSHOT: (_INSTALL_SNAPSHOT, True, ranges.install_snapshot),
+    WireType.TIMEOUT_NOW: (_TIMEOUT_NOW, False, ranges.timeout_now),
+    WireType.READ_INDEX_REQUEST: (_READ_INDEX_REQUEST, False, ranges.read_index_request),
+    WireType.READ_INDEX_REPLY: (_READ_INDEX_REPLY, False, ranges.read_index_reply),
     WireType.FORWARD: (_FORWARD, True, lambda _, f, tail: Forward(f[1], tail)),
-    WireType.FORWARD_ACCEPTED: (_FORWARD_ACCEPTED, False, lambda _, f, __: ForwardAccepted(*f[1:])),
+    WireType.FORWARD_ACCEPTED: (_FORWARD_ACCEPTED, False, _forward_accepted),
     WireType.FORWARD_REFUSED: (_FORWARD_REFUSED, False, lambda _, f, __: ForwardRefused(f[1], Refusal(f[2]))),
 }

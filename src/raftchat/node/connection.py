@@ -98,15 +98,18 @@ class Incoming(asyncio.Protocol):
         on_message: Callable[[int, WireMessage], None],
         on_lost: Callable[[Incoming], None],
         on_refused: Callable[[str, str], None],
+        on_snapshot: Callable[[int, asyncio.Transport, bytes], None],
         loop: asyncio.AbstractEventLoop,
     ) -> None:
-        """`on_refused(address, reason)`: a stranger, or a node that does not belong here."""
+        """`on_refused(address, reason)`: a stranger, or a node that does not belong here. `on_snapshot(peer, transport,
+        trailing)`: it wants a snapshot; the connection has another protocol from then on, and this one is done."""
         self.peer = 0
         self._accepted = handshake.Accepted(cluster_id, node_id, members)
         self._splitter = FrameSplitter(config.peer_frame_max_bytes + HEADER_SIZE_BYTES)
         self._parse_batch = parse_batch
         self._on_welcome, self._on_message, self._on_lost = on_welcome, on_message, on_lost
         self._on_refused = on_refused
+        self._on_snapshot = on_snapshot
         self._transport: asyncio.Transport | None = None
         self._timeout = loop.call_later(config.peer_handshake_timeout_ms / 1000, self.abort)
         self._closing = False
@@ -141,6 +144,11 @@ class Incoming(asyncio.Protocol):
         """What came behind the handshake, or nothing."""
         assert self._transport is not None
         match self._accepted.feed(data):
+            case handshake.Welcome(peer, reply, trailing, handshake.SNAPSHOT):
+                transport, self._transport = self._transport, None
+                transport.write(reply)
+                self._on_snapshot(peer, transport, trailing)
+                self.connection_lost(None)
             case handshake.Welcome(peer, reply, trailing):
                 self._timeout.cancel()
                 self.peer = peer

@@ -11,12 +11,14 @@ from them.
 | ready       | raft | a leader is known and this node has caught up; once |
 | serving     | raft | `Number`: that worker serves |
 | handed-over | raft | |
+| restart     | raft | a snapshot is to be installed: exit 0 follows, and all children are to be started again |
 | failed      | raft | `Code`, `Message`: this process ends with that exit code |
 """
 
 from __future__ import annotations
 
 import array
+import asyncio
 import socket
 from typing import Any
 
@@ -47,3 +49,31 @@ def receive(sock: socket.socket) -> tuple[dict[str, Any], list[int]] | None:
         return None
     message: dict[str, Any] = orjson.loads(data)
     return message, descriptors
+
+
+class Sender:
+    """Sends on a non-blocking socket, and waits while the other side has too much unread."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+        self._loop = asyncio.get_running_loop()
+        self._turn = asyncio.Lock()
+        """The loop has one writer for a descriptor."""
+
+    async def send(self, message: dict[str, Any], descriptor: int | None = None) -> None:
+        """Raises ConnectionError if the other side is gone, OSError if this message cannot be sent now."""
+        async with self._turn:
+            while True:
+                try:
+                    return send(self._sock, message, descriptor)
+                except BlockingIOError:
+                    await self._writable()
+
+    async def _writable(self) -> None:
+        writable = asyncio.Event()
+        fd = self._sock.fileno()
+        self._loop.add_writer(fd, writable.set)
+        try:
+            await writable.wait()
+        finally:
+            self._loop.remove_writer(fd)

@@ -4,8 +4,8 @@
     driver.turn(now_ms, wall_ms)                                         now it does
     driver.deadline_ms                                                   when the next turn is due if nothing arrives
 
-What is slow or uncertain is behind `Disk`, `Network` and `Clients`; the clocks are arguments. So the simulator can run
-it as production does. Knows no sockets, threads or files, and not what an entry means.
+What is slow or uncertain is behind `Disk`, `Network`, `Snapshots` and `Clients`; the clocks are arguments. So the
+simulator can run it as production does. Knows no sockets, threads or files, and not what an entry means.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from raftchat.node.codec import Buffer, Forward, ForwardAccepted, ForwardRefused
 from raftchat.node.forward import Forwards
 from raftchat.node.waiting import READ_SIZE_BYTES, Client, Proposal, Question, Waiting
 from raftchat.raft import HardState, NotLeader, Overloaded, Persisted, Raft, Ready
-from raftchat.raft.messages import Log
+from raftchat.raft.messages import InstallSnapshot, Log
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +59,13 @@ class Network(Protocol):
         """The membership changed."""
 
 
+class Snapshots(Protocol):
+    """Where state comes from that the leader's log no longer holds."""
+
+    def want(self, snapshot: InstallSnapshot | None) -> None:
+        """Have it fetched. Told again with every word of the leader, and None once it is not needed any more."""
+
+
 class Clients(Protocol):
     """All workers: what they are told unasked."""
 
@@ -77,6 +84,7 @@ class Driver:
         node_log: NodeLog,
         disk: Disk,
         network: Network,
+        snapshots: Snapshots,
         clients: Clients,
         check_unstamped: Callable[[Buffer, int], int],
         request: int = 0,
@@ -89,6 +97,8 @@ class Driver:
         self._log = node_log
         self._disk = disk
         self._network = network
+        self._snapshots = snapshots
+        self._snapshot_wanted: InstallSnapshot | None = None
         self._clients = clients
         self._check_unstamped = check_unstamped
         self._forwards = Forwards(config, network, request)
@@ -318,7 +328,7 @@ class Driver:
                 elif leader in (0, self._node_id) or not self._reachable():
                     return False
                 else:
-                    self._forwards.send(proposal, batch, proposal.records, leader)
+                    self._forwards.send(proposal, batch, proposal.records, leader, self._now_ms)
         return True
 
     def _append_for(self, follower: int, request: int, records: Buffer) -> None:
@@ -334,6 +344,7 @@ class Driver:
                 case NotLeader():
                     # Not passed on: two nodes that take each other for the leader would play ball.
                     answer = ForwardRefused(request, Refusal.NO_LEADER)
+        # If this cannot be sent, the follower says LOST in time: it cannot be known here what became of the entries.
         self._network.send(follower, answer)
 
     # What follows
@@ -351,6 +362,9 @@ class Driver:
         if ready.persist is not None and not self._disk.busy:
             self.syncs += 1
             self._disk.start(ready.persist.hard_state)
+        if ready.snapshot is not self._snapshot_wanted:
+            self._snapshot_wanted = ready.snapshot
+            self._snapshots.want(ready.snapshot)
         for read in ready.reads:
             self._answer_read(read.context, read.index)
         self._publish(ready)

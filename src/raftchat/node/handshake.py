@@ -1,6 +1,6 @@
 """How two nodes agree to talk: an HTTP/1.1 Upgrade (RFC 9110, 7.8), so that a stranger gets an answer it understands.
 
-    GET /raft HTTP/1.1                      HTTP/1.1 101 Switching Protocols
+    GET /raft HTTP/1.1                      HTTP/1.1 101 Switching Protocols          (or GET /raft/snapshot)
     Host: …                                 Connection: Upgrade
     Connection: Upgrade                     Upgrade: raft-chat/1
     Upgrade: raft-chat/1                    Raft-Chat-Cluster: <cluster id>
@@ -19,6 +19,8 @@ from dataclasses import dataclass
 import h11
 
 PROTOCOL = "raft-chat/1"
+RAFT, SNAPSHOT = "/raft", "/raft/snapshot"
+"""What a connection is for: frames of `codec.py`, or a snapshot (`transfer.py`)."""
 REFUSAL_TEXT_MAX_BYTES = 1000
 
 
@@ -42,6 +44,8 @@ class Welcome:
     peer: int
     reply: bytes
     trailing: bytes
+    target: str = RAFT
+    """What the connection is for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,7 +59,7 @@ class Refused:
 class Dialled:
     """The side that opened the connection: send `request`, feed the answer."""
 
-    def __init__(self, cluster_id: str, node_id: int, to: int, host: str) -> None:
+    def __init__(self, cluster_id: str, node_id: int, to: int, host: str, target: str = RAFT) -> None:
         self._cluster_id = cluster_id
         self._to = to
         self._http = h11.Connection(h11.CLIENT, max_incomplete_event_size=4096)
@@ -63,7 +67,7 @@ class Dialled:
         self._text = b""
         request = h11.Request(
             method="GET",
-            target="/raft",
+            target=target,
             headers=[
                 ("Host", host),
                 ("Connection", "Upgrade"),
@@ -132,15 +136,15 @@ class Accepted:
         if not isinstance(event, h11.Request):
             raise HandshakeFailed("the connection was closed before a request")
         headers = _headers(event)
-        if event.target != b"/raft":
+        if event.target not in (RAFT.encode(), SNAPSHOT.encode()):
             return self._refuse(404, "This port is for the members of the cluster; the HTTP API is on --port.")
         if event.method != b"GET":
             return self._refuse(405, "GET, with an upgrade to raft-chat/1.", [("Allow", "GET")])
         if headers.get(b"upgrade") != PROTOCOL.encode() or event.http_version != b"1.1":
             return self._refuse(426, "This port speaks raft-chat/1 only.", [("Upgrade", PROTOCOL)])
-        return self._judge(headers)
+        return self._judge(headers, event.target.decode())
 
-    def _judge(self, headers: dict[bytes, bytes]) -> Welcome | Refused:
+    def _judge(self, headers: dict[bytes, bytes], target: str) -> Welcome | Refused:
         sender, to = _number(headers.get(b"raft-chat-node")), _number(headers.get(b"raft-chat-to"))
         cluster = headers.get(b"raft-chat-cluster", b"").decode("ascii", "replace")
         if sender is None or to is None or not cluster:
@@ -169,7 +173,7 @@ class Accepted:
                 reason="Switching Protocols",
             )
         )
-        return Welcome(sender, reply or b"", bytes(self._http.trailing_data[0]))
+        return Welcome(sender, reply or b"", bytes(self._http.trailing_data[0]), target)
 
     def _refuse(self, status: int, text: str, headers: list[tuple[str, str]] | None = None) -> Refused:
         body = (text + "\n").encode()

@@ -20,6 +20,7 @@ from raftchat.node import handshake
 from raftchat.node.codec import Buffer, Forward, ParseBatch, WireMessage, encode
 from raftchat.node.connection import Incoming, Outgoing, tune
 from raftchat.node.seldom import Seldom
+from raftchat.node.snapshot_sender import SnapshotSender, Source
 from raftchat.raft.messages import AppendEntries
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,7 @@ class Peers:
         parse_batch: ParseBatch,
         on_message: Callable[[int, WireMessage], None],
         on_broken: Callable[[int], None],
+        snapshots: Source,
     ) -> None:
         self._config = config
         self._cluster_id = cluster_id
@@ -50,6 +52,8 @@ class Peers:
         self._parse_batch = parse_batch
         self._on_message = on_message
         self._on_broken = on_broken
+        self._snapshots = snapshots
+        self._senders: set[SnapshotSender] = set()
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
         self._diallers: dict[int, _Dialler] = {}
@@ -81,6 +85,9 @@ class Peers:
         for peer, connection in list(self._incoming.items()):
             if peer not in members:
                 connection.abort()
+        for sender in list(self._senders):
+            if sender.peer not in members:
+                sender.abort()
 
     def send(self, to: int, message: WireMessage) -> bool:
         """Have it sent by the next `flush`. False: it certainly was not and will not be.
@@ -142,6 +149,8 @@ class Peers:
             dialler.stop()
         for connection in list(self._all_incoming):
             connection.abort()
+        for sender in list(self._senders):
+            sender.abort()
         await asyncio.gather(*(dialler.task for dialler in diallers), return_exceptions=True)
 
     # Incoming
@@ -157,6 +166,7 @@ class Peers:
             self._on_message,
             self._lost,
             self._refused,
+            self._send_snapshot,
             self._loop,
         )
         self._all_incoming.add(connection)
@@ -171,7 +181,8 @@ class Peers:
         self._incoming[connection.peer] = connection
         if before is not None:
             before.abort()
-            self._on_broken(connection.peer)
+        # Also if there was none: answers that it owed may have been dropped meanwhile.
+        self._on_broken(connection.peer)
         if dialler := self._diallers.get(connection.peer):
             dialler.hurry()
 
@@ -181,6 +192,15 @@ class Peers:
         if self._incoming.get(connection.peer) is connection:
             del self._incoming[connection.peer]
             self._on_broken(connection.peer)
+
+    def _send_snapshot(self, peer: int, transport: asyncio.Transport, trailing: bytes) -> None:
+        for other in list(self._senders):
+            if other.peer == peer:
+                other.abort()  # It asks again: what it asked before, it has given up.
+        sender = SnapshotSender(self._config, self._snapshots, peer, self._senders.discard)
+        self._senders.add(sender)
+        transport.set_protocol(sender)
+        sender.begin(transport, trailing)
 
     def _refused(self, address: str, reason: str) -> None:
         """Told once for each host and reason, then at most once a minute: whoever is refused dials again and again."""

@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections.abc import Callable
 from random import Random
 from typing import Any, cast
 
@@ -25,16 +26,22 @@ from raftchat import __version__, _log, logs
 from raftchat.ipc.child import ChildConfig, read_child_config
 from raftchat.ipc.frames import Hello
 from raftchat.node import control
+from raftchat.node.catch_up import CatchUp
 from raftchat.node.codec import WireMessage
-from raftchat.node.directory import OpenDirectory, log_directory, open_directory
+from raftchat.node.directory import OpenDirectory, log_directory, open_directory, snapshots_directory
 from raftchat.node.disk import Disk
 from raftchat.node.driver import Driver, NodeLog
 from raftchat.node.exits import CORRUPT, DONE, RUNTIME, NodeFailed
 from raftchat.node.peers import Peers
+from raftchat.node.snapshot_files import SnapshotFiles
+from raftchat.node.snapshot_receiver import SnapshotReceiver
 from raftchat.node.status import status_json
+from raftchat.node.transfer import Manifest
 from raftchat.node.watch import Watch
 from raftchat.node.workers import Workers
 from raftchat.raft import Raft, Role
+from raftchat.raft.messages import InstallSnapshot
+from raftchat.storage.incoming import Incoming
 
 log = logging.getLogger("raftchat.node.raft_process")  # __name__ is "__main__"
 
@@ -97,7 +104,9 @@ class RaftProcess:
             _log.parse_batch,
             self._received,
             self._broken,
+            SnapshotFiles(log_directory(child.data_dir), snapshots_directory(child.data_dir), opened.log.segments),
         )
+        self._catch_up = CatchUp(self._fetch, self._raft.needs_snapshot, self._begin_anew)
         self._driver = Driver(
             self._config,
             child.node_id,
@@ -105,6 +114,7 @@ class RaftProcess:
             node_log,
             self._disk,
             self._peers,
+            self._catch_up,
             self._workers,
             _log.check_unstamped,
             random.getrandbits(62),
@@ -259,9 +269,36 @@ class RaftProcess:
             self._handing_over = False
             self.tell({"Type": "handed-over"})
 
+    def _fetch(self, wanted: InstallSnapshot, on_gathered: Callable[[Manifest], None]) -> SnapshotReceiver | None:
+        url = self._raft.membership.members.get(wanted.sender)
+        if url is None:
+            return None  # A leader that this node does not know of yet; its entries will say.
+        receiver = SnapshotReceiver(
+            self._config,
+            self._opened.identity.cluster_id,
+            self._child.node_id,
+            self._child.data_dir,
+            wanted.sender,
+            url,
+            wanted.last_index,
+            lambda manifest: self._loop.call_soon_threadsafe(on_gathered, manifest),
+        )
+        receiver.start()
+        return receiver
+
+    def _begin_anew(self, index: int) -> None:
+        """A snapshot is there. From here to the end nothing is appended, so what was decided about it stays right."""
+        self._driver.stopping = True
+        self._disk.close()
+        Incoming(self._child.data_dir).complete(index)
+        self.tell({"Type": "restart"})
+        sys.stderr.flush()
+        os._exit(DONE)
+
     async def _stop(self) -> None:
         """Refuse what is new, let the disk finish, write down how far was committed, hang up."""
         self._driver.stopping = True
+        self._catch_up.close()
         self._turn()
         self._disk.close()
         last = self._raft.hard_state

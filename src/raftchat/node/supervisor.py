@@ -16,14 +16,15 @@ import signal
 import socket
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from raftchat.config import Config
 from raftchat.ipc.child import ChildConfig, start_child
 from raftchat.node import control
-from raftchat.node.exits import CANNOT_START, CORRUPT, DONE, RUNTIME, NodeFailed
+from raftchat.node.exits import CANNOT_START, DONE, RUNTIME, NodeFailed
 from raftchat.node.notify import notify
+from raftchat.node.worker_runner import RaftGone, WorkerRunner
 
 log = logging.getLogger(__name__)
 
@@ -50,31 +51,24 @@ class NodeSettings:
     worker_module: str = WORKER_MODULE
 
 
-@dataclass(slots=True)
-class _Worker:
-    number: int
-    process: asyncio.subprocess.Process | None = None
-    serving: bool = False
-    failures: int = 0
-    """In a row, without having served."""
-    task: asyncio.Task[None] | None = field(default=None, repr=False)
-
-
 class Supervisor:
     def __init__(self, settings: NodeSettings) -> None:
         self._settings = settings
         self._loop = asyncio.get_running_loop()
         self._channel, self._raft_channel = control.pair()
+        self._sender = control.Sender(self._channel)
         self._raft: asyncio.subprocess.Process | None = None
-        self._workers = [_Worker(number) for number in range(1, settings.workers + 1)]
         self._raft_ready = False
         self._ready_told = False
         self._stopping = asyncio.Event()
+        self._workers = [self._runner(number) for number in range(1, settings.workers + 1)]
+        self._tasks: list[asyncio.Task[None]] = []
         self._forced = asyncio.Event()
         self._handed_over = asyncio.Event()
         self._failure: NodeFailed | None = None
         self._told_to_stop_s: float | None = None
         """When, on the loop's clock."""
+        self._begins_anew = False
 
     async def run(self) -> int:
         """Run the node until it is told to end, or cannot go on. The exit code; raises NodeFailed."""
@@ -86,19 +80,14 @@ class Supervisor:
         self._loop.add_reader(self._channel.fileno(), self._on_control)
         settings = self._settings
         try:
-            self._raft = await self._start(
-                RAFT_MODULE,
-                role="raft",
-                number=0,
-                fds={
-                    "peer": [sock.fileno() for sock in settings.peer],
-                    "control": self._raft_channel.fileno(),
-                },
-            )
+            fds = {"peer": [sock.fileno() for sock in settings.peer], "control": self._raft_channel.fileno()}
+            try:
+                self._raft = await self._start(RAFT_MODULE, role="raft", number=0, fds=fds)
+            except OSError as error:
+                raise NodeFailed(CANNOT_START, f"the Raft process could not be started: {error}") from error
             self._raft_channel.close()
             raft_ended = asyncio.create_task(self._raft.wait())
-            for worker in self._workers:
-                worker.task = asyncio.create_task(self._keep_running(worker))
+            self._tasks = [asyncio.create_task(worker.run()) for worker in self._workers]
             stopping = asyncio.create_task(self._stopping.wait())
             await asyncio.wait({raft_ended, stopping}, return_when=asyncio.FIRST_COMPLETED)
             if not raft_ended.done():
@@ -109,6 +98,11 @@ class Supervisor:
             await self._kill_all()
             if self._told_to_stop_s is not None:
                 log.info("Stopped", extra={"took_ms": round((self._loop.time() - self._told_to_stop_s) * 1000)})
+
+    @property
+    def begins_anew(self) -> bool:
+        """After `run`: the Raft process ended to have a snapshot installed, and everything is to be started again."""
+        return self._begins_anew and self._told_to_stop_s is None
 
     def _verdict(self) -> int:
         if self._failure is not None:
@@ -142,45 +136,26 @@ class Supervisor:
             ),
         )
 
-    async def _keep_running(self, worker: _Worker) -> None:
-        """Start it, and again whenever it ends, later each time if it keeps failing."""
-        config = self._settings.config
-        delay_ms = config.worker_restart_min_ms
-        while not self._stopping.is_set():
-            worker.serving = False
-            ours, theirs = socket.socketpair()
-            with ours, theirs:
-                http = [sock.fileno() for sock in self._settings.http]
-                worker.process = await self._start(
-                    self._settings.worker_module,
-                    role="worker",
-                    number=worker.number,
-                    fds={"http": http, "ipc": theirs.fileno()},
-                )
-                try:
-                    control.send(self._channel, {"Type": "worker", "Number": worker.number}, ours.fileno())
-                except OSError:
-                    return  # The Raft process is gone: that is being seen to.
-            if self._stopping.is_set():
-                worker.process.terminate()
-            code = await worker.process.wait()
-            if self._stopping.is_set():
-                return
-            if code in (CANNOT_START, CORRUPT):
-                # What is committed cannot be read or understood here, and the next one would find the same.
-                self._fail(NodeFailed(code, f"worker {worker.number} cannot go on with this log: see what it said"))
-                return
-            if worker.serving:
-                delay_ms, worker.failures = config.worker_restart_min_ms, 0
-            else:
-                worker.failures += 1
-                if worker.failures >= config.worker_failures_max and not self._ready_told:
-                    self._fail(NodeFailed(RUNTIME, f"worker {worker.number} ended {worker.failures} times in a row"))
-                    return
-            log.error("A worker ended, starting it again", extra={"worker": worker.number, "code": code})
-            with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._stopping.wait(), delay_ms / 1000)
-            delay_ms = min(2 * delay_ms, config.worker_restart_max_ms)
+    def _runner(self, number: int) -> WorkerRunner:
+        return WorkerRunner(
+            self._settings.config,
+            number,
+            self._stopping,
+            self._start_worker,
+            self._connect_worker,
+            self._fail,
+            lambda: self._ready_told,
+        )
+
+    async def _start_worker(self, number: int, ipc: int) -> asyncio.subprocess.Process:
+        fds = {"http": [sock.fileno() for sock in self._settings.http], "ipc": ipc}
+        return await self._start(self._settings.worker_module, role="worker", number=number, fds=fds)
+
+    async def _connect_worker(self, number: int, ipc: int) -> None:
+        try:
+            await self._sender.send({"Type": "worker", "Number": number}, ipc)
+        except ConnectionError as error:
+            raise RaftGone from error
 
     # What children say
 
@@ -202,8 +177,8 @@ class Supervisor:
                 self._workers[message["Number"] - 1].serving = True
             case "handed-over":
                 self._handed_over.set()
-            case "failed":
-                self._failure = NodeFailed(message["Code"], message["Message"])
+            case "restart" | "failed":
+                self._last_words(message)
         if not self._ready_told and self._raft_ready and all(worker.serving for worker in self._workers):
             self._ready_told = True
             print(f"raft-chat: node {self._settings.node_id} is ready on {self._settings.url}", flush=True)
@@ -218,9 +193,13 @@ class Supervisor:
                 return
             if received is None:
                 return
-            message, _ = received
-            if message["Type"] == "failed":
-                self._failure = NodeFailed(message["Code"], message["Message"])
+            self._last_words(received[0])
+
+    def _last_words(self, message: dict[str, Any]) -> None:
+        if message["Type"] == "restart":
+            self._begins_anew = True
+        elif message["Type"] == "failed":
+            self._failure = NodeFailed(message["Code"], message["Message"])
 
     # The end
 
@@ -251,7 +230,7 @@ class Supervisor:
         forced.cancel()
 
     async def _stop_children(self, raft_ended: asyncio.Task[int]) -> None:
-        self._tell_raft("hand-over")
+        await self._tell_raft("hand-over")
         handed_over = asyncio.create_task(self._handed_over.wait())
         # New requests still come while leadership is handed over: those are what makes it worth while.
         timeout_s = self._settings.config.election_timeout_ms / 1000
@@ -260,23 +239,22 @@ class Supervisor:
         for worker in self._workers:
             if worker.process is not None and worker.process.returncode is None:
                 worker.process.terminate()
-        await asyncio.gather(*(worker.task for worker in self._workers if worker.task is not None))
-        self._tell_raft("stop")
+        await asyncio.gather(*self._tasks)
+        await self._tell_raft("stop")
         await raft_ended
 
-    def _tell_raft(self, what: str) -> None:
+    async def _tell_raft(self, what: str) -> None:
         try:
-            control.send(self._channel, {"Type": what})
+            await self._sender.send({"Type": what})
         except OSError as error:
             log.debug("The Raft process does not listen", extra={"error": str(error)})
 
     async def _kill_all(self) -> None:
         """Whoever still runs, whatever the reason: the node ends as a whole."""
         self._stopping.set()
-        tasks = [worker.task for worker in self._workers if worker.task is not None]
-        for task in tasks:
+        for task in self._tasks:
             task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         for process in [self._raft, *(worker.process for worker in self._workers)]:
             if process is not None and process.returncode is None:
                 process.kill()
@@ -289,7 +267,12 @@ def run_node(settings: NodeSettings) -> int:
     """Run a node in this process until it ends: its exit code. Raises NodeFailed."""
 
     async def run() -> int:
-        return await Supervisor(settings).run()
+        while True:
+            node = Supervisor(settings)
+            code = await node.run()
+            if not node.begins_anew:
+                return code
+            log.info("Starting again, on the snapshot that came in")
 
     # Each connection takes a descriptor, and so does each segment of the log. The usual 1024 are for users of select().
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -219,6 +219,11 @@ class Raft:
         assert last_index <= s.commit_index, "a snapshot holds committed entries only"
         s.snapshot = InstallSnapshot(s.id, s.term, last_index, last_term, last_time_ms, membership)
 
+    def needs_snapshot(self, last_index: int, last_term: int) -> bool:
+        """Whether this state would still bring something: one was asked for, and the log does not hold its last entry."""
+        s = self._s
+        return s.snapshot_wanted is not None and not snapshot.holds(s, last_index, last_term)
+
     # Outputs
 
     def ready(self) -> Ready:

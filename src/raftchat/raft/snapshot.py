@@ -20,7 +20,7 @@ def receive_install_snapshot(s: State, m: InstallSnapshot) -> None:
     f.fits = True
     if m.round > f.round:
         f.round = m.round
-    if _holds(s, m.last_index, m.last_term):
+    if holds(s, m.last_index, m.last_term):
         # Figure 5.3, step 6: what the log holds behind it is kept, and all before it is committed.
         f.verified_index = max(f.verified_index, m.last_index)
         commit(s, m.last_index)
@@ -31,7 +31,7 @@ def receive_install_snapshot(s: State, m: InstallSnapshot) -> None:
 def receive_snapshot_installed(s: State, m: SnapshotInstalled) -> None:
     """Figure 5.3, steps 6 to 8: the log is kept only if it goes on from there; no conflicting suffix survives."""
     if m.last_index > s.commit_index:
-        if _holds(s, m.last_index, m.last_term):
+        if holds(s, m.last_index, m.last_term):
             commit(s, m.last_index)
         else:
             s.log.reset(m.last_index, m.last_term, m.last_time_ms)
@@ -44,5 +44,6 @@ def receive_snapshot_installed(s: State, m: SnapshotInstalled) -> None:
         s.snapshot_wanted = None
 
 
-def _holds(s: State, index: int, term: int) -> bool:
+def holds(s: State, index: int, term: int) -> bool:
+    """Whether this node has everything up to that entry."""
     return index <= s.commit_index or (index <= s.log.last_index and s.log.term_at(index) == term)

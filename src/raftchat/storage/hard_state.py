@@ -33,6 +33,7 @@ import xxhash
 from raftchat.storage.errors import CorruptFile, StorageError
 from raftchat.storage.files import write_durably
 
+FILE_NAME = "hard-state"
 VERSION = 1
 MAGIC = b"rc-hard"
 SLOT_STRIDE_BYTES = 4096
@@ -42,7 +43,7 @@ _FIELDS = Struct("<B7sQQQQ")
 _CHECKSUM = Struct("<Q")
 SLOT_SIZE_BYTES = _FIELDS.size + _CHECKSUM.size
 
-_ADVICE = "so this member must not vote again; remove it from the cluster and add it with an empty data directory"
+ADVICE = "so this member must not vote again; remove it from the cluster and add it with an empty data directory"
 
 
 class SlotFile(Protocol):
@@ -96,10 +97,10 @@ class HardStateFile:
             if (fields := _decode(data, file.path)) is not None:
                 valid.append((*fields, slot))
         if not valid:
-            raise CorruptFile(file.path, f"neither copy of term and vote can be read, {_ADVICE}")
+            raise CorruptFile(file.path, f"neither copy of term and vote can be read, {ADVICE}")
         older, newer = min(valid), max(valid)
         if older[0] == newer[0] and older[1:4] != newer[1:4]:
-            raise CorruptFile(file.path, f"the two copies of term and vote contradict each other, {_ADVICE}")
+            raise CorruptFile(file.path, f"the two copies of term and vote contradict each other, {ADVICE}")
         self._sequence, self.term, self.vote, self.commit, self._durable_slot = newer
         # What was read may have come from the page cache of a process that died before its sync.
         file.sync()
@@ -161,3 +162,9 @@ def _decode(slot: bytes, path: str) -> tuple[int, int, int, int] | None:
     if version > VERSION:
         raise StorageError(f"{path}: written by a newer version of raft-chat (format {version}); start that version")
     return (sequence, term, vote, commit) if version == VERSION else None
+
+
+def slots(data: bytes, path: str) -> list[tuple[int, int, int, int] | None]:
+    """Both slots of a file: sequence, term, vote, commit; None for one that is not whole. Raises StorageError."""
+    starts = (0, SLOT_STRIDE_BYTES)
+    return [_decode(data[start : start + SLOT_SIZE_BYTES], path) for start in starts]

@@ -46,6 +46,8 @@ class RaftLink(asyncio.Protocol):
         self._records: list[bytes] = []
         self._waiting: list[Callable[[Outcome], None]] = []
         self._flushing = False
+        self._clogged = False
+        """The Raft process does not read: what timed out meanwhile is not pending any more, but still to be written."""
         self._rounds = ReadRounds(lambda context: self._send(frames.encode_read(context)))
         self._status_context = 0
         self._status: dict[int, asyncio.Future[bytes]] = {}
@@ -73,7 +75,7 @@ class RaftLink(asyncio.Protocol):
         if not self.connected:
             resolve(Failure.NO_LEADER)
             return
-        if self.pending.size_bytes > self._config.uncommitted_max_bytes:
+        if self._clogged or self.pending.size_bytes > self._config.uncommitted_max_bytes:
             resolve(Failure.OVERLOADED)
             return
         self._records.append(record)
@@ -101,8 +103,8 @@ class RaftLink(asyncio.Protocol):
 
     async def status(self, timeout_ms: int) -> dict[str, Any]:
         """The Raft process's own report. Raises TimeoutError or ConnectionError if it gives none."""
-        if not self.connected:
-            raise ConnectionError("the Raft process is not connected")
+        if not self.connected or self._clogged:
+            raise ConnectionError("the Raft process is not connected, or does not read")
         self._status_context += 1
         context = self._status_context
         future: asyncio.Future[bytes] = self._loop.create_future()
@@ -125,8 +127,15 @@ class RaftLink(asyncio.Protocol):
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)
+        self._transport.set_write_buffer_limits(high=self._config.uncommitted_max_bytes)
         self.connected = True
         self._expire()
+
+    def pause_writing(self) -> None:
+        self._clogged = True
+
+    def resume_writing(self) -> None:
+        self._clogged = False
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.connected = False

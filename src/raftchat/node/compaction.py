@@ -1,0 +1,109 @@
+"""Which sealed segments are let go of or rewritten next, by how much of them lives. Numbers in, a decision out.
+
+Like a log-structured merge tree's tiers: a segment that is mostly dead is rewritten, and takes along neighbours that
+are small beside it, so that each byte is rewritten a logarithmic number of times and small files do not pile up.
+Knows neither files nor rooms.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+SMALL_FILES_MIN = 4
+"""So many small neighbours are merged although nothing in them is dead."""
+
+
+class Segment(Protocol):
+    @property
+    def base_index(self) -> int: ...
+    @property
+    def last_index(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
+
+
+class Sealed(NamedTuple):
+    segment: Segment
+    live_bytes: int | None
+    """What its living records occupy. None: not known, or not to be touched."""
+
+
+class Drop(NamedTuple):
+    """The oldest segments hold nothing that lives."""
+
+    segments: int
+    """So many."""
+
+
+class Rewrite(NamedTuple):
+    """`[start, stop)` become one."""
+
+    start: int
+    stop: int
+
+
+def plan(sealed: Sequence[Sealed], segment_size_bytes: int, live_max_percent: int) -> Drop | Rewrite | None:
+    """What to do with the oldest segments of a log, which a snapshot covers. None: nothing is worth it.
+
+    Dead ones at the very beginning are dropped; else the first that is worth it is rewritten.
+    """
+    dead = 0
+    while dead < len(sealed) and sealed[dead].live_bytes == 0:
+        dead += 1
+    if dead:
+        return Drop(dead)
+    for at, one in enumerate(sealed):
+        if _is_mostly_dead(one, live_max_percent):
+            return _with_neighbours(sealed, at, segment_size_bytes, live_max_percent)
+    return _small_ones(sealed, segment_size_bytes)
+
+
+def _is_mostly_dead(one: Sealed, live_max_percent: int) -> bool:
+    if one.live_bytes is None or _is_empty(one):
+        return False
+    return one.live_bytes * 100 < one.segment.size_bytes * live_max_percent
+
+
+def _is_empty(one: Sealed) -> bool:
+    """Nothing but a header: it cannot become smaller, only vanish into a neighbour."""
+    return one.live_bytes == 0 and one.segment.size_bytes <= 4096
+
+
+def _with_neighbours(sealed: Sequence[Sealed], at: int, segment_size_bytes: int, live_max_percent: int) -> Rewrite:
+    start, stop = at, at + 1
+    gathered = sealed[at].live_bytes or 0
+    while stop < len(sealed) and (
+        _fits(sealed[stop], gathered, segment_size_bytes)
+        and (_is_mostly_dead(sealed[stop], live_max_percent) or _is_small(sealed[stop], gathered))
+    ):
+        gathered += sealed[stop].live_bytes or 0
+        stop += 1
+    while (
+        start > 0 and _fits(sealed[start - 1], gathered, segment_size_bytes) and _is_small(sealed[start - 1], gathered)
+    ):
+        start -= 1
+        gathered += sealed[start].live_bytes or 0
+    return Rewrite(start, stop)
+
+
+def _fits(one: Sealed, gathered: int, segment_size_bytes: int) -> bool:
+    return one.live_bytes is not None and gathered + one.live_bytes <= segment_size_bytes
+
+
+def _is_small(one: Sealed, gathered: int) -> bool:
+    """Taking it along at most doubles the work."""
+    return one.live_bytes is not None and one.segment.size_bytes <= max(gathered, 4096)
+
+
+def _small_ones(sealed: Sequence[Sealed], segment_size_bytes: int) -> Rewrite | None:
+    small = segment_size_bytes // SMALL_FILES_MIN
+    start = total = 0
+    for stop, one in enumerate(sealed):
+        if one.live_bytes is None or one.segment.size_bytes > small or total + one.live_bytes > segment_size_bytes:
+            start, total = stop + 1, 0
+            continue
+        total += one.live_bytes
+        if stop + 1 - start >= SMALL_FILES_MIN:
+            return Rewrite(start, stop + 1)
+    return None

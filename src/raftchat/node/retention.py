@@ -1,0 +1,141 @@
+"""Has the policies carried out where this node leads: plans what goes, proposes it, and waits until it is applied.
+
+At most one plan is under way, so that the next is made from what the last has left. What a plan is, and what time it
+goes by, is the chat's to know (`chat/retention.py`, `chat/retention_clock.py`).
+"""
+
+from __future__ import annotations
+
+import logging
+
+from raftchat.chat import retention
+from raftchat.chat.commands import Command, set_retention
+from raftchat.chat.policy import EMPTY_ROOM_AGE_DEFAULT_MS, Policy
+from raftchat.chat.retention_clock import Doubt, RetentionClock
+from raftchat.chat.state import ChatState
+from raftchat.config import Config
+from raftchat.node.store_ports import Clock, Counters, Files, Owner, Reader, View
+
+log = logging.getLogger(__name__)
+
+RECORD_OVERHEAD_BYTES = 64
+
+
+def initial_policy(config: Config) -> Policy | None:
+    """What the flags say a new cluster begins with. None: nothing."""
+    limits = (
+        config.initial_max_age_ms,
+        config.initial_max_messages,
+        config.initial_max_bytes,
+        config.initial_max_rooms,
+        config.initial_empty_room_age_ms,
+    )
+    if all(limit is None for limit in limits):
+        return None
+    *others, empty_room_age_ms = limits
+    if empty_room_age_ms is None:
+        empty_room_age_ms = EMPTY_ROOM_AGE_DEFAULT_MS
+    max_age_ms, max_messages, max_bytes, max_rooms = others
+    return Policy(
+        max_age_ms=max_age_ms,
+        max_messages=max_messages,
+        max_bytes=max_bytes,
+        max_rooms=max_rooms,
+        empty_room_age_ms=empty_room_age_ms,
+    )
+
+
+class Retention:
+    def __init__(
+        self, config: Config, reader: Reader, files: Files, owner: Owner, clock: Clock, counters: Counters
+    ) -> None:
+        self._config = config
+        self._reader = reader
+        self._faults = files.faults
+        self._faulty = False
+        self._owner = owner
+        self._clock = clock
+        self._counters = counters
+        self._time = RetentionClock(
+            clock.wall_ms(), round(clock.monotonic_ms()), clock_leap_max_ms=config.clock_leap_max_ms
+        )
+        self._doubt: Doubt | None = None
+        self._under_way: tuple[int, int] | None = None
+        """Last index of what was proposed, and the term it was proposed in."""
+        self._leads = False
+        self._next_ms = clock.monotonic_ms()
+
+    @property
+    def due_ms(self) -> float:
+        """When to look again; inf if nothing has to be looked at."""
+        return self._next_ms if self._leads and self._under_way is None else float("inf")
+
+    def round(self, view: View, state: ChatState) -> None:
+        self._leads = view.leads
+        if self._under_way is not None:
+            last_index, term = self._under_way
+            if view.term != term or state.applied_index >= last_index:
+                self._under_way = None
+        if not view.leads or self._under_way is not None or self._clock.monotonic_ms() < self._next_ms:
+            return
+        self._next_ms = self._clock.monotonic_ms() + self._config.retention_interval_ms
+        try:
+            commands, more = self._commands(state)
+        except self._faults as error:
+            # What is bad is told where it is read for somebody. Messages that stay too long are no reason to end.
+            if not self._faulty:
+                log.error("Retention stands still, as it cannot read what there is: %s", error)
+            self._faulty = True
+            return
+        self._faulty = False
+        if not commands:
+            return
+        first_index = self._owner.propose(commands)
+        if first_index is None:
+            return
+        self._counters.retention_plans += 1
+        self._under_way = first_index + len(commands) - 1, view.term
+        if more:
+            self._next_ms = self._clock.monotonic_ms()
+
+    def _commands(self, state: ChatState) -> tuple[list[Command], bool]:
+        policies = state.policies
+        initial = initial_policy(self._config)
+        if initial is not None and not policies.cluster_was_set:
+            log.info("The cluster's first retention policy", extra={"policy": initial.to_json(cluster=True)})
+            return [set_retention(b"", initial, if_unset=True)], True
+        plan = retention.plan(
+            state,
+            self._reader,
+            self._now_ms(state),
+            cluster=policies.cluster,
+            rooms=policies.rooms,
+            record_size_max_bytes=self._config.record_size_max_bytes,
+            rooms_max=self._config.retention_rooms_max,
+        )
+        if plan.commands:
+            removed = sum(room.removed for room in plan.rooms)
+            log.info(
+                "Retention removes messages",
+                extra={"messages": plan.messages, "size_bytes": plan.bytes, "rooms_removed": removed},
+            )
+        return self._first_batch(plan.commands, plan.more)
+
+    def _first_batch(self, commands: list[Command], more: bool) -> tuple[list[Command], bool]:
+        """What fits into one batch of proposals; the rest will be planned again."""
+        size_bytes = 0
+        for count, command in enumerate(commands):
+            size_bytes += len(command.key) + len(command.value) + RECORD_OVERHEAD_BYTES
+            if count and size_bytes > self._config.proposal_batch_max_bytes:
+                return commands[:count], True
+        return commands, more
+
+    def _now_ms(self, state: ChatState) -> int:
+        now_ms, doubt = self._time.read(self._clock.wall_ms(), round(self._clock.monotonic_ms()), state.applied_time_ms)
+        if doubt is not self._doubt:
+            self._doubt = doubt
+            if doubt is None:
+                log.info("Retention: the wall clock is believed again")
+            else:
+                log.warning("Retention: %s", doubt.value, extra={"wall_ms": self._clock.wall_ms()})
+        return now_ms
