@@ -170,12 +170,16 @@ class Worker:
     """A running worker. `client` and plain sockets talk to it; `call` runs something in its loop."""
 
     def __init__(
-        self, directory: Path, config: Config | None = None, prepare: Callable[[FakeRaft], None] | None = None
+        self,
+        directory: Path,
+        config: Config | None = None,
+        prepare: Callable[[FakeRaft], None] | None = None,
+        segment_size_bytes: int = 1 << 20,
     ) -> None:
         """`prepare` is given the Raft process before it says hello; it may replace `raft.hello`."""
         self.config = config or Config()
         self.directory = directory
-        self.raft = FakeRaft(directory / "log")
+        self.raft = FakeRaft(directory / "log", segment_size_bytes)
         if prepare is not None:
             prepare(self.raft)
         self.error: Exception | None = None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from raftchat.chat.policy import Policy
 from raftchat import _log
 from raftchat.ipc.frames import Refusal
 from tests.worker.keeper import Keeper
-from tests.worker.support import TIME_MS, FakeRaft, Worker, record, running, wait_for
+from tests.worker.support import TIME_MS, Worker, record, wait_for
 from tests.worker.test_machines import samples
 from tests.worker.test_posts import later, problem
 from tests.worker.test_reads import links
@@ -285,23 +284,3 @@ def test_a_room_without_messages_is_listed_until_it_vanishes(kept: tuple[Worker,
     assert worker.client.get("/rooms").json() == ["middle", "new"]
     worker.post("old", "again")
     assert worker.texts("old") == ["again"]
-
-
-def test_a_worker_begins_from_a_snapshot_and_reads_what_is_before_it(tmp_path: Path) -> None:
-    def before(raft: FakeRaft) -> None:
-        keeper = Keeper(raft)
-        for n in range(200):
-            raft.append(record("a", str(n)) + record("b", str(n)), TIME_MS + n)
-        raft.commit()
-        keeper.retain(TIME_MS + 500, rooms={b"a": Policy(max_messages=50)})
-        keeper.seal()
-        for n in range(200, 210):
-            raft.append(record("a", str(n)), TIME_MS + 1000)
-        raft.commit()
-        keeper.close()
-
-    with running(tmp_path, prepare=before) as worker:
-        assert worker.call(lambda: worker.server._replica._reader.scanned_from) > 400
-        assert worker.texts("a", limit=1000) == [str(n) for n in range(150, 210)]
-        assert worker.texts("b", limit=1000) == [str(n) for n in range(200)]
-        assert samples(worker)["raftchat_messages"] == 260

@@ -17,8 +17,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from raftchat.worker import health, openapi, raft, retention, rooms, static
+from raftchat.worker.body import ClientGone
 from raftchat.worker.messages import GetMessages
-from raftchat.worker.post import ClientGone, PostMessage
+from raftchat.worker.post import PostMessage
 from raftchat.worker.problems import Problem, internal_error
 from raftchat.worker.respond import Headers, reject_socket, respond_problem
 from raftchat.worker.rooms import RemoveRoom
