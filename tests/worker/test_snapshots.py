@@ -105,6 +105,37 @@ def test_a_snapshot_that_cannot_be_used_ends_the_worker_and_the_next_begins_from
         assert len(worker.texts("a", limit=1000)) == 60
 
 
+def test_compaction_that_is_ahead_of_this_worker_makes_pages_shorter_and_nothing_else(worker: Worker) -> None:
+    """What is left of a file was decided by entries that this worker, which is slow, has not been told of yet."""
+    raft = worker.raft
+
+    def compact() -> None:
+        for n in range(10):
+            raft.append(record("a", str(n)) + record("b", str(n)))
+        raft.commit()
+        keeper = Keeper(raft)
+        keeper.seal()
+        tell, raft.commit = raft.commit, lambda index=None: setattr(raft, "committed", raft.log.last_index)  # type: ignore[method-assign]
+        keeper.retain(TIME_MS, rooms={b"a": Policy(max_messages=3), b"b": Policy(max_age_ms=1)})
+        raft.append(record("b", "last"), TIME_MS + 1000)
+        raft.commit()
+        keeper.retain(TIME_MS + 1000, rooms={b"b": Policy(max_messages=1)})
+        keeper.compact()
+        keeper.close()
+        raft.commit = tell  # type: ignore[method-assign]
+
+    worker.call(compact)
+    local = {"consistency": "local"}
+    cursors: list[dict[str, int]] = [{}, {"before": 12}, {"after": 1}, {"around": 10}, {"limit": 1}]
+    assert [worker.texts("a", **local, **cursor) for cursor in cursors[:1]] == [["7", "8", "9"]]
+    for cursor in cursors:
+        assert set(worker.texts("a", **local, **cursor)) <= {"7", "8", "9"}
+        assert worker.texts("b", **local, **cursor) == []
+    worker.call(raft.commit)
+    wait_for("trimmed", lambda: worker.texts("b") == ["last"])
+    assert worker.texts("a") == ["7", "8", "9"]
+
+
 def test_memory_does_not_grow_with_history(tmp_path: Path) -> None:
     """Neither objects nor bytes that Python knows of are kept for a message."""
 
