@@ -110,6 +110,10 @@ class Log:
     generation: int
     """Number of tail cuts since opening: an index means the same entry only within one generation."""
     active_sequence: int
+    size_bytes: int
+    """Of the files of all segments, as they were when they were opened or made."""
+    failed: bool
+    """A sync failed, or only a part of what was to be appended is there: nothing can be written, the process must end."""
     recovery: Recovery | None
     """None: the log is new."""
     def __init__(
@@ -125,8 +129,8 @@ class Log:
     def append(self, records: Buffer, term: int, time_ms: int) -> tuple[int, int]:
         """Stamp unstamped records and append them: first and last index. One pass, no copy but into the mapping.
 
-        `time_ms` below `last_time_ms` is raised to it. Raises OSError (ENOSPC) when no segment can be made; then
-        nothing was appended. Raises BadBatch if `records` are not whole records, or one is larger than a segment.
+        `time_ms` below `last_time_ms` is raised to it. Raises OSError (ENOSPC) when no segment can be made; then, unless
+        `failed`, nothing was appended. Raises BadBatch if `records` are not whole records, or one is larger than a segment.
         """
 
     def append_batch(self, batch: Batch, from_index: int) -> None:

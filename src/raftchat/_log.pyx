@@ -100,6 +100,18 @@ cdef class Log:
     def active_sequence(self):
         return self.directory.sequence
 
+    @property
+    def size_bytes(self):
+        cdef SegmentFile segment
+        cdef size_t size = 0
+        for segment in self.directory.live:
+            size += segment.size
+        return size
+
+    @property
+    def failed(self):
+        return self.directory.failure is not None
+
     cdef int _at(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms) except -1:
         """A segment that was just opened or made is the active one, and all before it is durable."""
         self.first_index = (<SegmentFile>self.directory.live[0]).base_index
@@ -240,12 +252,12 @@ cdef class Log:
                     self.directory.continue_after(
                         self.last_index, self.last_term, self.last_time_ms, spares, number - 1, True
                     )
+                    self._at(self.last_index, self.last_term, self.last_time_ms)
+                    self.directory.unlink_dead()
                 except OSError as error:
                     if self.last_index >= first_index:  # Some of these records are in the log: there is no going back.
                         self.directory.failure = error
                     raise
-                self._at(self.last_index, self.last_term, self.last_time_ms)
-                self.directory.unlink_dead()
             if count:
                 part.size = size
                 self._write_here(&part, count)

@@ -111,9 +111,14 @@ class Config:
     # HTTP and WebSocket
     request_timeout_ms: int = 10_000
     """A post or linearizable read that is not decided by then: 503, outcome unknown."""
+    status_timeout_ms: int = 2_000
+    """`GET /raft`: a Raft process that has not told by then hangs."""
     request_header_timeout_ms: int = 20_000
     """A request, body included, that has not arrived by then: 408."""
     request_head_max_bytes: int = 64 * KIB
+    known_heads_max: int = 4096
+    """Heads of requests that a worker recognises when they come again; 0: it parses each."""
+    known_head_max_bytes: int = 2 * KIB
     request_discard_max_bytes: int = 8 * MIB
     """Of a body that was refused (413), this much is read and dropped so that the client gets to see the answer."""
     keep_alive_timeout_ms: int = 65_000

@@ -168,6 +168,16 @@ class Log:
         self.generation += cut
         self._directory.unlink_dead()
 
+    @property
+    def size_bytes(self) -> int:
+        """Of the files of all segments, as they were when they were opened or made."""
+        return sum(segment.header.size_bytes for segment in self._directory.live)
+
+    @property
+    def failed(self) -> bool:
+        """What is on disk is not known any more: nothing can be written, and the process must end."""
+        return self._directory.failure is not None
+
     def _require_usable(self) -> None:
         self._require_open()
         failure = self._directory.failure
@@ -257,8 +267,8 @@ class Log:
                     self._directory.continue_after(
                         self.last_index, self.last_term, self.last_time_ms, spares, number - 1
                     )
-                self.synced_index = self.last_index
-                self._directory.unlink_dead()
+                    self.synced_index = self.last_index
+                    self._directory.unlink_dead()
             if count:
                 self._write_here(parts[at : at + count], finish, times[at + count - 1])
             at += count

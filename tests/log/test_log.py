@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from typing import Any
 
 import pytest
@@ -30,6 +32,16 @@ def test_segments_are_the_owners_alone(kit: Kit) -> None:
     log.truncate_suffix(100)
     assert len(kit.files()) > 2
     assert {oct(path.stat().st_mode & 0o777) for path in kit.files()} == {"0o600"}
+
+
+def test_the_size_of_a_log_is_that_of_its_files(kit: Kit) -> None:
+    log = kit.filled(200)
+    log.truncate_suffix(100)
+    assert len(kit.files()) > 2
+    size_bytes = sum(path.stat().st_size for path in kit.files())
+    assert log.size_bytes == size_bytes
+    log.close()
+    assert kit.open(segment_size_bytes=2 * SEGMENT_SIZE_BYTES).size_bytes == size_bytes
 
 
 def test_append_stamps_a_batch(kit: Kit) -> None:
@@ -98,6 +110,34 @@ def test_a_roll_makes_the_sealed_segment_durable(kit: Kit) -> None:
         before = log.last_index
         log.append(kit.post(), 1, 1)
     assert log.synced_index == before == log.last_index - 1
+
+
+@pytest.mark.parametrize(("renames", "failed"), [(1, False), (2, True)])
+def test_a_batch_of_which_a_part_is_in_the_log_when_the_disk_is_full_ends_it(
+    kit: Kit, monkeypatch: pytest.MonkeyPatch, renames: int, failed: bool
+) -> None:
+    """The first roll comes before anything is written: that may be tried again. The second does not."""
+    log = kit.open()
+    log.append(kit.post(), 1, 1)
+    rename, left = os.rename, renames
+
+    def full_at_last(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(*arguments)
+
+    monkeypatch.setattr(os, "rename", full_at_last)
+    with pytest.raises(OSError, match="No space left") as caught:
+        log.append(kit.posts(40, size=200), 1, 2)
+    assert caught.value.errno == errno.ENOSPC
+    assert (log.last_index > 1, log.failed) == (failed, failed)
+    if failed:
+        with pytest.raises(OSError, match="cannot go on"):
+            log.append(kit.post(), 1, 3)
+    else:
+        assert log.append(kit.posts(40, size=200), 1, 2) == (2, 41)
 
 
 def test_records_that_fit_into_one_segment_are_not_divided(kit: Kit) -> None:

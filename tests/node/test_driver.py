@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -301,6 +302,44 @@ def test_other_errors_of_the_log_end_the_process(alone: Node, monkeypatch: pytes
     alone.driver.propose(alone, 1, post())
     with pytest.raises(OSError, match="Input/output"):
         alone.turn()
+
+
+def full_at_the_second_roll(monkeypatch: pytest.MonkeyPatch) -> None:
+    rename, left = os.rename, 2
+
+    def full(*arguments: Any) -> None:
+        nonlocal left
+        left -= 1
+        if left == 0:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        rename(*arguments)
+
+    monkeypatch.setattr(os, "rename", full)
+
+
+def test_a_disk_that_is_full_in_the_middle_of_a_batch_ends_the_process(
+    alone: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What was appended stays, and may be committed: nobody can be told that nothing was."""
+    full_at_the_second_roll(monkeypatch)
+    alone.driver.propose(alone, 1, b"".join(post("x" * 200_000) for _ in range(4)))
+    with pytest.raises(OSError, match="No space left"):
+        alone.turn()
+    assert alone.log.last_index > 1
+    assert alone.told == []
+
+
+def test_a_follower_whose_disk_is_full_in_the_middle_of_a_batch_ends(
+    one_of_three: Node, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node = one_of_three
+    node.follow()
+    source = _log.Log(str(tmp_path / "leader"), new_segment_id=lambda: 500, segment_size_bytes=1 << 20)
+    source.append(b"".join(post("x" * 200_000) for _ in range(4)), 1, 1000)
+    full_at_the_second_roll(monkeypatch)
+    node.driver.receive(2, AppendEntries(2, 1, 0, 0, 0, 0, source.slice(1, 1 << 20)))
+    with pytest.raises(OSError, match="No space left"):
+        node.turn()
 
 
 def test_a_follower_with_a_full_disk_takes_the_entries_later(one_of_three: Node, tmp_path: Path) -> None:

@@ -47,10 +47,13 @@ def test_members(worker: Worker) -> None:
 
 
 def test_when_the_raft_process_does_not_answer_status_is_503(tmp_path: Path) -> None:
-    with running(tmp_path, config=Config(request_timeout_ms=200)) as worker:
+    """Long before a post would be given up: who is asked what it knows answers at once, or hangs."""
+    with running(tmp_path, config=Config(status_timeout_ms=200, request_timeout_ms=60_000)) as worker:
         worker.raft.answer_status = False
         for path in ("/raft", "/raft/1"):
-            problem(worker.client.get(path), 503, "not_ready", retryable=True)
+            problem(worker.client.get(path), 503, "raft_process_silent", retryable=True)
+        worker.raft.answer_status = True
+        assert worker.client.get("/raft").status_code == 200
 
 
 def test_a_raft_process_that_hangs_is_not_ready_after_an_election_timeout(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import click
 
 from raftchat import __version__
 from raftchat.cli.backup import backup
+from raftchat.cli.restore import restore
 from raftchat.cli.room import room
 from raftchat.cli.serve import serve
 from raftchat.cli.verify import verify
@@ -43,6 +44,6 @@ def main() -> None:
     """
 
 
-for _command in (serve, verify, backup, room):
+for _command in (serve, verify, backup, restore, room):
     main.add_command(_command)
 main.add_command(version)

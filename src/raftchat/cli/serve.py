@@ -10,13 +10,16 @@ import logging
 import os
 import socket
 import sys
+from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
 from raftchat import logs
 from raftchat.cli.settings import config_option, option, warn_of_unknown
-from raftchat.cli.units import Duration, PeerUrls, Size
+from raftchat.cli.store_options import EPILOG as STORE_EPILOG
+from raftchat.cli.store_options import store_options
+from raftchat.cli.units import Duration, PeerUrls
 from raftchat.config import Config
 from raftchat.node import directory
 from raftchat.node.exits import CANNOT_START, NodeFailed
@@ -42,7 +45,9 @@ Three nodes, each in a terminal of its own (one line each):
 Then:
   curl -L http://127.0.0.1:12380/rooms/general -d '{"Message": "hello", "User": "username"}'
   curl -L http://127.0.0.1:12380/rooms/general
-
+"""
+EPILOG += STORE_EPILOG
+EPILOG += """
 Every option can also be given as RAFTCHAT_<NAME> in the environment (RAFTCHAT_ELECTION_TIMEOUT=2s) or in the file of
 --config; the command line wins over the environment, and that over the file.
 
@@ -67,7 +72,7 @@ Exit codes: 0 ended in order, 1 failed while running, 2 wrong usage, 3 cannot st
 @option("--workers", type=click.IntRange(1, 64), default=1, help="Processes that serve HTTP.")
 @option("--election-timeout", type=Duration(), default="1000ms", help="Silence after which a new leader is elected.")
 @option("--heartbeat-interval", type=Duration(), default="100ms", help="How often a leader shows that it lives.")
-@option("--segment-size", type=Size(), default="64MiB", help="Size of one file of the log.")
+@store_options
 @option(
     "--insecure-peers",
     is_flag=True,
@@ -85,10 +90,10 @@ def serve(
     workers: int,
     election_timeout: int,
     heartbeat_interval: int,
-    segment_size: int,
     insecure_peers: bool,
     log_format: str | None,
     log_level: str,
+    **store: Any,
 ) -> None:
     """Run a node: the default when no subcommand is given."""
     if node_id > len(cluster):
@@ -100,7 +105,7 @@ def serve(
         config = Config(
             election_timeout_ms=election_timeout,
             heartbeat_interval_ms=heartbeat_interval,
-            segment_size_bytes=segment_size,
+            **store,
         )
     except ValueError as error:
         raise click.UsageError(str(error)) from None

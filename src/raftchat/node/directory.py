@@ -1,4 +1,4 @@
-"""Opens a node's data directory: makes it at bootstrap, checks whose it is, reads hard state, snapshot, log, memberships.
+"""Opens a node's data directory: makes it at bootstrap, checks whose it is, reads hard state, snapshot and log.
 
 Translates what storage and log say into exit codes and remedies. Nothing per old message is read: state begins with a
 snapshot, and what came after it is replayed by whoever needs it. Does not know peers, processes or time.
@@ -111,7 +111,7 @@ def open_directory(config: Config, data_dir: str) -> OpenDirectory:
         installed = incoming.install(data_dir)
         if installed is not None:
             log.info("Put the snapshot in place that was received", extra={"index": installed})
-        start = _begin(data_dir, mine)
+        start, bad = _begin(data_dir, mine)
         taken = start.snapshots[-1] if start.snapshots else None
         file = HardStateFile(OsFile(hard_state_path(data_dir)))
         if file.mended:
@@ -132,18 +132,21 @@ def open_directory(config: Config, data_dir: str) -> OpenDirectory:
                 },
             )
         _require_joined(data_dir, opened, taken)
+        for path in bad:
+            os.unlink(path)
         _remove_orphans(log_directory(data_dir))
         index = start.state.applied_index
         history = [(index, Membership.decode(start.membership))]
-        for entry in opened.find_kind(_log.KIND_MEMBERSHIP, index + 1):
+        changes = opened.find_kind(_log.KIND_MEMBERSHIP, index + 1) if index else opened.find_kind(_log.KIND_MEMBERSHIP)
+        for entry in changes:
             history.append((entry.index, Membership.decode(entry.value)))
         # What a snapshot holds was committed.
         hard = HardState(file.term, file.vote, max(file.commit, index))
         return OpenDirectory(mine, opened, file, hard, history, start)
 
 
-def _begin(data_dir: str, mine: Identity) -> Start:
-    """The newest snapshot that is whole. Those that are not are removed once one is found."""
+def _begin(data_dir: str, mine: Identity) -> tuple[Start, list[str]]:
+    """Where state begins: the newest snapshot that is whole; and newer ones that are not."""
     bad: list[str] = []
     paths = snapshots.paths(snapshots_directory(data_dir))
     for number, path in enumerate(paths):
@@ -162,15 +165,13 @@ def _begin(data_dir: str, mine: Identity) -> Start:
                 f"{path} is of the cluster {snapshot.cluster_id}, epoch {snapshot.epoch}, and this directory of "
                 f"{mine.cluster_id}, epoch {mine.epoch}; put back what was there, or use another --data-dir"
             )
-        for other in bad:
-            os.unlink(other)
         newest = Taken(snapshot.index, snapshot.term, snapshot.time_ms, snapshot.membership, path, state.floors())
         older, surplus = paths[number + 1 : number + 2], paths[number + 2 :]
         known = [*(Taken(_index_of(path), 0, 0, b"", path) for path in older), newest]
-        return Start(state, snapshot.membership, known, surplus)
+        return Start(state, snapshot.membership, known, surplus), bad
     if bad:
         log.warning("No snapshot can be used: all of the log must do")
-    return Start(ChatState(), Membership(mine.members).encode())
+    return Start(ChatState(), Membership(mine.members).encode()), bad
 
 
 def _index_of(path: str) -> int:

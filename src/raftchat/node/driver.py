@@ -36,6 +36,9 @@ class NodeLog(Log, Protocol):
     def last_time_ms(self) -> int: ...
     @property
     def active_sequence(self) -> int: ...
+    @property
+    def failed(self) -> bool:
+        """After an error: something may have been written all the same, and nothing can be any more."""
 
 
 class Disk(Protocol):
@@ -219,7 +222,7 @@ class Driver:
         try:
             step()
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.errno not in DISK_FULL or self._log.failed:
                 raise
             self._disk_is_full(error)
 
@@ -239,7 +242,7 @@ class Driver:
         except Overloaded:
             return Refusal.OVERLOADED
         except OSError as error:
-            if error.errno not in DISK_FULL:
+            if error.errno not in DISK_FULL or self._log.failed:
                 raise
             self._disk_is_full(error)
             return Refusal.DISK_FULL

@@ -1,11 +1,10 @@
 """What `GET /raft` tells, as JSON: this node's view, and of the others what it knows (all of it only on the leader).
 
-Reads what others keep; changes nothing.
+Reads what others keep in memory, for it is asked in between turns: no file is looked at. Changes nothing.
 """
 
 from __future__ import annotations
 
-import os
 from typing import Any, Protocol
 
 import orjson
@@ -17,14 +16,11 @@ from raftchat.raft.status import FollowerStatus
 from raftchat.storage.identity import Identity
 
 
-class Segment(Protocol):
-    @property
-    def path(self) -> str: ...
-
-
 class Log(Protocol):
     @property
     def first_index(self) -> int: ...
+    @property
+    def size_bytes(self) -> int: ...
     def segments(self) -> list[Any]: ...
 
 
@@ -42,7 +38,6 @@ def status_json(
 ) -> bytes:
     """A JSON object in PascalCase. `Lag` in entries; `LastContactMs`: milliseconds ago, null if never."""
     status = raft.status()
-    segments = log.segments()
     return orjson.dumps(
         {
             "ID": status.node_id,
@@ -56,7 +51,7 @@ def status_json(
             "ClusterID": identity.cluster_id,
             "Epoch": identity.epoch,
             "Members": [_member(status, node, url, traffic, now_ms) for node, url in _members(status)],
-            "Log": {"Segments": len(segments), "Bytes": sum(map(_size_bytes, segments))},
+            "Log": {"Segments": len(log.segments()), "Bytes": log.size_bytes},
             "Counters": {
                 "turns": driver.turns,
                 "batches": driver.batches,
@@ -72,13 +67,6 @@ def status_json(
 
 def _members(status: Status) -> list[tuple[int, str]]:
     return sorted(status.membership.members.items())
-
-
-def _size_bytes(segment: Segment) -> int:
-    try:
-        return os.stat(segment.path).st_size
-    except FileNotFoundError:
-        return 0
 
 
 def _member(status: Status, node: int, url: str, traffic: Traffic, now_ms: float) -> dict[str, Any]:

@@ -14,10 +14,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raftchat._log import CorruptLog
-from raftchat.storage import hard_state, identity, segment_files
+from raftchat.storage import hard_state, identity, segment_files, segment_records
 from raftchat.storage.errors import CorruptFile, StorageError
 from raftchat.storage.files import make_directory_durably, sync_directory, write_durably
-from raftchat.storage.segment_files import Records
+from raftchat.storage.segment_records import Records
 
 OnProgress = Callable[[int, int], None]
 
@@ -154,7 +154,7 @@ class _Copy:
         """Whole records only: what is being written just now would look torn. The rest is a hole of zeros."""
         source, destination = os.path.join(self._source, name), os.path.join(self._destination, name)
         with Records(segment_files.read_header(source)) as records:
-            fault, _ = segment_files.check_tail(records, 0)
+            fault, _ = segment_records.check_tail(records, 0)
             if fault is not None:
                 raise CorruptLog(source, fault.offset, f"entry {fault.index}: {fault.reason}")
             with open(destination, "xb", buffering=0) as copy:

@@ -140,9 +140,9 @@ def create(path: str) -> None:
     write_durably(path, initial())
 
 
-def initial() -> bytes:
-    """The bytes of a new node's file."""
-    return b"".join(encode(sequence, 0, 0, 0).ljust(SLOT_STRIDE_BYTES, b"\0") for sequence in (1, 2))
+def initial(term: int = 0, commit: int = 0) -> bytes:
+    """The bytes of a file in which nobody was voted for: a new node's, or a restored one's, which has entries."""
+    return b"".join(encode(sequence, term, 0, commit).ljust(SLOT_STRIDE_BYTES, b"\0") for sequence in (1, 2))
 
 
 def encode(sequence: int, term: int, vote: int, commit: int) -> bytes:

@@ -10,6 +10,9 @@ bootstrap the cluster id is the hash of the peer URLs in order: every node compu
 and two clusters differ unless all their URLs are the same. Later it is only compared. Other members come and go through
 the log; this file keeps the first ones, which are the base that the log's membership entries stand on.
 
+A restored directory is a member of a new cluster with an epoch of its own. While it is being made, the file `restoring`
+lies in it, and no identity: it is nobody's then, and no node starts on it.
+
 Knows files; does not know how members are reached, nor Raft.
 """
 
@@ -26,6 +29,7 @@ from raftchat.storage.errors import CorruptFile, StorageError
 from raftchat.storage.files import write_durably
 
 FILE_NAME = "identity"
+RESTORING = "restoring"
 FORMAT = 1
 _MAGIC = b"raft-chat identity "
 
@@ -46,6 +50,21 @@ def bootstrap(member_id: int, urls: Sequence[str]) -> Identity:
     assert 1 <= member_id <= len(urls)
     digest = xxhash.xxh3_64_hexdigest("\n".join(urls).encode())
     return Identity(digest, member_id, 1, dict(enumerate(urls, start=1)))
+
+
+def restored(
+    old: Identity, member_id: int, urls: Sequence[str], epoch: int, last_index: int, last_term: int
+) -> Identity:
+    """The identity of a member of the cluster that begins with a copy of the old one up to that entry.
+
+    All that went into it is in the cluster id: members that were restored from different copies, or at different times,
+    are strangers to each other and to every member of the old cluster.
+    """
+    assert 1 <= member_id <= len(urls)
+    assert epoch > old.epoch
+    origin = f"{old.cluster_id} {old.epoch} {epoch} {last_index} {last_term}"
+    digest = xxhash.xxh3_64_hexdigest("\n".join([*urls, origin]).encode())
+    return Identity(digest, member_id, epoch, dict(enumerate(urls, start=1)))
 
 
 def encode(identity: Identity) -> bytes:
@@ -93,6 +112,10 @@ def load(directory: str) -> Identity | None:
         with open(path, "rb") as file:
             data = file.read()
     except FileNotFoundError:
+        if os.path.lexists(os.path.join(directory, RESTORING)):
+            raise StorageError(
+                f"a restore into {directory} was broken off; give the same restore command again"
+            ) from None
         return None
     return decode(data, path)
 

@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from raftchat._log import LogError, NewerFormat
-from raftchat.storage import hard_state, identity, index_file, segment_files, snapshot
+from raftchat._log import CorruptLog, LogError, NewerFormat
+from raftchat.storage import hard_state, identity, index_file, lock, segment_files, segment_records, snapshot
 from raftchat.storage.errors import CorruptFile, StorageError
-from raftchat.storage.segment_files import Fault, Records, SegmentFile
+from raftchat.storage.segment_files import INDEX_MAX, SegmentFile
+from raftchat.storage.segment_records import Fault, Records
 
 OnProgress = Callable[[int, int], None]
 
@@ -47,6 +48,8 @@ class Report:
     records: int = 0
     last_index: int = 0
     """Of the log; 0 if it is empty or could not be read to its end."""
+    copied: bool = False
+    """It is a copy made file by file: of what was written meanwhile it may hold some and lack some."""
     corrupt: list[Finding] = field(default_factory=list)
     """Bytes that are not what was written."""
     unreadable: list[Finding] = field(default_factory=list)
@@ -69,11 +72,14 @@ class _Verifier:
         self._report = Report(directory)
         self._on_progress = on_progress
         self._total = 0
+        self._gap = INDEX_MAX
+        """First entry that is missing in a copy."""
 
     def run(self) -> Report:
         if not {identity.FILE_NAME, hard_state.FILE_NAME, "log", "snapshots"}.intersection(os.listdir(self._directory)):
             raise StorageError(f"{self._directory} is not a data directory of raft-chat: it holds no node's files")
         files = _listing(self._directory)
+        self._report.copied = lock.is_copy(self._directory)
         self._total = sum(files.values())
         self._identity()
         hint = self._hard_state()
@@ -169,8 +175,13 @@ class _Verifier:
                     files.append(segment_files.read_header(self._path(name)))
         live: list[SegmentFile] = []
         with self._noted("log"):
-            live, _ = segment_files.chain(files)
-        if hint and not names:
+            try:
+                live, _ = segment_files.chain(files)
+            except CorruptLog as error:
+                if not self._report.copied:
+                    raise
+                self._note(f"log/{os.path.basename(error.path)}", None, f"{error.reason}: it was not copied")
+        if hint and not names and not self._report.copied:
             self._corrupt("log", None, f"entry {hint} was committed here, but there is no log")
         for file in files:
             with self._noted(f"log/{file.name}"):
@@ -186,13 +197,15 @@ class _Verifier:
             faults: list[Fault]
             if file.revision:
                 records.forget_cache()
-                faults = segment_files.check_sealed(records, file.last_index)
+                faults = segment_records.check_sealed(records, file.last_index)
+            elif self._report.copied:
+                faults = self._copied(records, live)
             elif file in live[:-1]:
                 records.forget_cache()
-                faults = segment_files.check_sealed(records, live[live.index(file) + 1].base_index - 1)
+                faults = segment_records.check_sealed(records, live[live.index(file) + 1].base_index - 1)
             else:
                 active = live and file is live[-1]
-                fault, dropped = segment_files.check_tail(records, hint if active else 0)
+                fault, dropped = segment_records.check_tail(records, hint if active else 0)
                 faults = [fault] if fault else []
                 if active and not fault:
                     self._report.last_index = records.place.index - 1
@@ -203,6 +216,22 @@ class _Verifier:
             records.finish()
         for found in faults:
             self._corrupt(name, found.offset, f"entry {found.index}: {found.reason}")
+
+    def _copied(self, records: Records, live: list[SegmentFile]) -> list[Fault]:
+        """A segment that may have been written while it was copied."""
+        at = live.index(records.file) if records.file in live else -1
+        last_index = live[at + 1].base_index - 1 if 0 <= at < len(live) - 1 else INDEX_MAX
+        faults, gap = segment_records.check_copied(records, last_index)
+        if gap is not None:
+            last = 0 <= at == len(live) - 1 and not records.used_bytes()
+            if last and gap.index < self._gap:
+                self._report.last_index = gap.index - 1
+            elif at >= 0 and not last:
+                self._gap = min(self._gap, gap.index)
+                self._report.last_index = self._gap - 1
+                reason = f"copied while it was written: entry {gap.index} and what follows is not in this copy"
+                self._note(f"log/{records.file.name}", gap.offset, reason)
+        return faults
 
     def _index(self, name: str, files: dict[str, SegmentFile]) -> None:
         segment = files.get(os.path.basename(name).removesuffix(".idx") + ".log")

@@ -48,7 +48,7 @@ class _Health:
             raise Problem("not_ready", "No leader is known.")
         # What is known of it is only what it said last: a process that hangs says nothing, and its peers have elected
         # another leader after an election timeout. So it is asked.
-        await status_of(self._services, self._services.config.election_timeout_ms)
+        await status_of(self._services, self._services.config.election_timeout_ms, "not_ready")
         lag = replica.committed_index - replica.applied_index
         if not link.leader.ready or lag > LAG_MAX:
             raise Problem("not_ready", "Catching up with what the leader has committed.")
@@ -68,7 +68,7 @@ class _Health:
         services = self._services
         status: dict[str, Any] | None
         try:
-            status = await status_of(services, services.config.election_timeout_ms)
+            status = await status_of(services, services.config.election_timeout_ms, "not_ready")
         except Problem:
             status = None
         counters = services.counted() if status is None else status["Counters"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import httptools
@@ -17,8 +16,10 @@ from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from raftchat.config import Config
+from raftchat.worker.known_heads import HEAD_END, KnownHeads
 from raftchat.worker.problems import Problem
 from raftchat.worker.security import API_HEADERS
+from raftchat.worker.short_cuts import MakeCycle, ShortCut
 from raftchat.worker.short_cycle import ShortCycle
 
 log = logging.getLogger(__name__)
@@ -41,8 +42,9 @@ class _Flow(FlowControl):
 
 class HttpProtocol(HttpToolsProtocol):
     limits: ClassVar[Config]
-    short_cut: ClassVar[Callable[[HttpProtocol], ShortCycle | None]]
-    """Makes the cycle of a request that need not go through ASGI; None for all others."""
+    short_cut: ClassVar[ShortCut]
+    """What makes the cycle of a request that need not go through ASGI; None for all others."""
+    known_heads: ClassVar[KnownHeads]
     parser: Any
     cycle: Any
 
@@ -60,6 +62,10 @@ class HttpProtocol(HttpToolsProtocol):
         self._read_bytes = 0
         """What was read last."""
         self._discarded_bytes = 0
+        self._begun = 0
+        """Messages that began in what was read last."""
+        self._make: MakeCycle | None = None
+        """What made the cycle of the message that began last; None: it went the long way."""
         self._default_headers: list[tuple[bytes, bytes]] | None = None
         self._default_lines = b""
 
@@ -71,6 +77,27 @@ class HttpProtocol(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
             return
+        cycle = self.cycle
+        # Neither a request that is arriving nor one that is not answered. (The first of a connection is parsed.)
+        in_between = self._arriving_since_s is None and (cycle is None or cycle.response_complete)
+        if in_between and not self.flow.write_paused:
+            end = data.find(HEAD_END) + len(HEAD_END)
+            known = self.known_heads.find(data[:end])
+            if known is not None and len(data) - end == known.body_size_bytes:
+                # What the parser would do with it was seen before, and leave it where it is: between two messages.
+                self.cycle = cycle = known.make(self)
+                cycle.body = data[end:]
+                cycle.more_body = False
+                cycle.run()
+                return
+        self._parse(data)
+        if in_between and self._make is not None and self._begun == 1 and self._arriving_since_s is None:
+            cycle = self.cycle
+            if cycle.keep_alive:
+                self.known_heads.learn(data, len(cycle.body), self._make)
+
+    def _parse(self, data: bytes) -> None:
+        self._begun = 0
         self._in_step = False
         self._read_bytes = len(data)
         try:
@@ -101,6 +128,8 @@ class HttpProtocol(HttpToolsProtocol):
                 self._end_arrival(self._head_too_large())
 
     def on_message_begin(self) -> None:
+        self._begun += 1
+        self._make = None
         self._head_bytes = 0
         self._arriving_since_s = self.loop.time()
         self._in_head = True
@@ -122,10 +151,12 @@ class HttpProtocol(HttpToolsProtocol):
             fields_bytes = sum(len(name) + len(value) + _FIELD_EXTRA_BYTES for name, value in self.headers)
             if len(self.url) + fields_bytes > limit_bytes:
                 raise self._head_too_large()
-        if (self.cycle is None or self.cycle.response_complete) and not self.parser.should_upgrade():
-            cycle = type(self).short_cut(self)
-            if cycle is not None:
-                self.cycle = cycle
+        answered = self.cycle is None or self.cycle.response_complete
+        if answered and not self.flow.write_paused and not self.parser.should_upgrade():
+            make = type(self).short_cut(self)
+            if make is not None:
+                self._make = make
+                self.cycle = make(self)
                 return
         # The scope is made only here, by the class that knows what belongs into it.
         url, headers, expects = self.url, self.headers, self.expect_100_continue
@@ -166,7 +197,8 @@ class HttpProtocol(HttpToolsProtocol):
         self.server_state.total_requests += 1
         if self.transport.is_closing():
             return
-        self.flow.resume_reading()
+        if self.flow.read_paused:
+            self.flow.resume_reading()
         if self.pipeline:
             self._start_asgi_task(*self.pipeline.pop())
         else:

@@ -18,14 +18,12 @@ _PAGE_LINES = lines(PAGE)
 
 
 class PageCycle(ShortCycle):
-    __slots__ = ("_pages", "_query", "_request", "_waiting")
-
     _request: PageRequest
 
     def __init__(
-        self, services: Services, protocol: HttpProtocol, segment: bytes, keep_alive: bool, pages: Pages, query: bytes
+        self, pages: Pages, query: bytes, services: Services, segment: bytes, keep_alive: bool, protocol: HttpProtocol
     ) -> None:
-        super().__init__(services, protocol, segment, keep_alive)
+        super().__init__(services, segment, keep_alive, protocol)
         self._pages = pages
         self._query = query
         self._waiting: asyncio.Task[None] | None = None

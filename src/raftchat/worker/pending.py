@@ -12,6 +12,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from datetime import UTC, datetime
 from enum import Enum, auto
+from functools import lru_cache
 from typing import NamedTuple
 
 from raftchat.ipc.frames import Accepted, Refusal
@@ -51,9 +52,13 @@ _REFUSED = {
 }
 
 
+@lru_cache(maxsize=16)
+def _second(seconds: int) -> bytes:
+    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}".encode()
+
+
 def rfc3339(time_ms: int) -> bytes:
-    seconds, ms = divmod(time_ms, 1000)
-    return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{ms:03d}Z".encode()
+    return b"%b.%03dZ" % (_second(time_ms // 1000), time_ms % 1000)
 
 
 class _Batch:

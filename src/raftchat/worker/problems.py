@@ -50,6 +50,7 @@ KINDS = {
     "not_committed": Kind(503, True),
     "not_applied": Kind(503, True),
     "not_ready": Kind(503, True),
+    "raft_process_silent": Kind(503, True),
     "outcome_unknown": Kind(503, False),
     "overloaded": Kind(503, True),
     "shutting_down": Kind(503, True),

@@ -16,13 +16,12 @@ from raftchat.worker.security import API_HEADERS
 from raftchat.worker.services import Services
 
 
-async def status_of(services: Services, timeout_ms: int | None = None) -> dict[str, Any]:
-    """The Raft process's report. Raises Problem `not_ready` if it does not answer (in as long as any request may wait,
-    unless told otherwise)."""
+async def status_of(services: Services, timeout_ms: int, code: str) -> dict[str, Any]:
+    """The Raft process's report. Raises Problem of that code if there is none by then."""
     try:
-        return await services.link.status(timeout_ms or services.config.request_timeout_ms)
+        return await services.link.status(timeout_ms)
     except (TimeoutError, ConnectionError):
-        raise Problem("not_ready", "The Raft process of this node does not answer.") from None
+        raise Problem(code, "The Raft process of this node does not answer.") from None
 
 
 def routes(services: Services) -> list[Route]:
@@ -34,8 +33,12 @@ class _Raft:
     def __init__(self, services: Services) -> None:
         self._services = services
 
+    async def _status(self) -> dict[str, Any]:
+        # Who is asked answers at once, or hangs: there is nothing that a client could wait for.
+        return await status_of(self._services, self._services.config.status_timeout_ms, "raft_process_silent")
+
     async def status(self, request: Request) -> Response:
-        status = await status_of(self._services)
+        status = await self._status()
         status.pop("Counters", None)
         return self._json(status)
 
@@ -43,7 +46,7 @@ class _Raft:
         given = request.path_params["id"]
         if not (given.isascii() and given.isdecimal()):
             raise Problem("not_found", "Members are named by their number: /raft/1.")
-        status = await status_of(self._services)
+        status = await self._status()
         for member in status["Members"]:
             if str(member["ID"]) == given:
                 return self._json(member)

@@ -26,6 +26,7 @@ from raftchat.worker.app import App
 from raftchat.worker.counters import Counters
 from raftchat.worker.http_protocol import HttpProtocol
 from raftchat.worker.hub import Hub
+from raftchat.worker.known_heads import KnownHeads
 from raftchat.worker.link import RaftLink
 from raftchat.worker.pending import PendingPosts
 from raftchat.worker.query import segment_decoder
@@ -143,7 +144,11 @@ class WorkerServer:
         config = self._config
         return uvicorn.Config(
             app,
-            http=type("HttpProtocol", (HttpProtocol,), {"limits": config, "short_cut": staticmethod(short_cut)}),
+            http=type(
+                "HttpProtocol",
+                (HttpProtocol,),
+                {"limits": config, "short_cut": staticmethod(short_cut), "known_heads": KnownHeads(config)},
+            ),
             ws=type("SocketProtocol", (SocketProtocol,), {"limits": config}),
             ws_max_size=config.socket_frame_max_bytes,
             ws_ping_interval=config.socket_ping_interval_ms / 1000,

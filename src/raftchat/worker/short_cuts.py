@@ -6,6 +6,7 @@ The short way is taken only where it is certain to behave like the long one; all
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from uvicorn.protocols.http.flow_control import HIGH_WATER_LIMIT
@@ -19,25 +20,26 @@ from raftchat.worker.short_cycle import ShortCycle
 if TYPE_CHECKING:
     from raftchat.worker.http_protocol import HttpProtocol
 
-ShortCut = Callable[["HttpProtocol"], ShortCycle | None]
+MakeCycle = Callable[["HttpProtocol"], ShortCycle]
+ShortCut = Callable[["HttpProtocol"], MakeCycle | None]
 
 _ROOM = b"/rooms/"
 _UNUSUAL = frozenset((b"expect", b"transfer-encoding", b"upgrade", b"idempotency-key"))
 
 
 def short_cuts(services: Services) -> ShortCut:
-    """A function that makes the cycle for the request whose head is complete; None: it goes the long way.
+    """A function that tells what makes the cycle of the request whose head is complete; None: it goes the long way.
 
-    The caller sees to it that no earlier request of the connection is unanswered.
+    That follows from the bytes of the head alone. The caller sees to it that no earlier request of the connection is
+    unanswered, and that the client reads its answers: for one that does not, only an application can wait.
     """
     pages = Pages(services)
     # Above its high water mark the protocol stops reading until an application asks for more; here is none to ask.
     size_max_bytes = min(services.config.body_size_max_bytes, HIGH_WATER_LIMIT)
 
-    def short_cut(protocol: HttpProtocol) -> ShortCycle | None:
+    def short_cut(protocol: HttpProtocol) -> MakeCycle | None:
         url = protocol.url
-        # A client that does not read its answers has to wait, which only an application can.
-        if protocol.flow.write_paused or not url.startswith(_ROOM):
+        if not url.startswith(_ROOM):
             return None
         segment, question, query = url[len(_ROOM) :].partition(b"?")
         if b"/" in segment or b"#" in url:
@@ -52,9 +54,9 @@ def short_cuts(services: Services) -> ShortCut:
         method = parser.get_method()
         keep_alive = parser.get_http_version() != "1.0" and parser.should_keep_alive()
         if method == b"POST" and not question and size_bytes is not None and size_bytes <= size_max_bytes:
-            return PostCycle(services, protocol, segment, keep_alive)
+            return partial(PostCycle, services, segment, keep_alive)
         if method == b"GET" and size_bytes is None:
-            return PageCycle(services, protocol, segment, keep_alive, pages, query)
+            return partial(PageCycle, pages, query, services, segment, keep_alive)
         return None
 
     return short_cut

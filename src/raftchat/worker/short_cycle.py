@@ -40,30 +40,20 @@ class _NobodyWaits:
 class ShortCycle:
     """One request, from its head to its answer."""
 
-    __slots__ = (
-        "_protocol",
-        "_segment",
-        "_services",
-        "body",
-        "disconnected",
-        "keep_alive",
-        "more_body",
-        "response_complete",
-        "response_started",
-    )
     message_event = _NobodyWaits()
+    # What a request begins with is here, once for all of them.
+    body = b""
+    more_body = True
+    disconnected = False
+    response_started = False
+    response_complete = False
 
-    def __init__(self, services: Services, protocol: HttpProtocol, segment: bytes, keep_alive: bool) -> None:
+    def __init__(self, services: Services, segment: bytes, keep_alive: bool, protocol: HttpProtocol) -> None:
         """`segment`: the raw path segment that names the room."""
         self._services = services
-        self._protocol = protocol
         self._segment = segment
-        self.body = b""
         self.keep_alive = keep_alive
-        self.more_body = True
-        self.disconnected = False
-        self.response_started = False
-        self.response_complete = False
+        self._protocol = protocol
 
     def run(self) -> None:
         """The request is whole. It is answered now or later, but exactly once."""
@@ -87,17 +77,11 @@ class ShortCycle:
         self._answer(line, lines([*problem.headers(), *API_HEADERS]), problem.body())
 
     def _answer(self, status_line: bytes, header_lines: bytes, body: bytes) -> None:
-        protocol = self._protocol
-        # Of pipelined requests, only the last is told that the client is gone.
-        if self.disconnected or protocol.transport.is_closing():
-            return
-        self.response_started = True
-        self.response_complete = True
-        protocol.transport.write(
+        self._send(
             b"%b%b%bx-raft-index: %d\r\ncontent-length: %d\r\n%b\r\n%b"
             % (
                 status_line,
-                protocol.default_lines,
+                self._protocol.default_lines,
                 header_lines,
                 self._services.replica.applied_index,
                 len(body),
@@ -105,6 +89,17 @@ class ShortCycle:
                 body,
             )
         )
+
+    def _send(self, answer: bytes) -> None:
+        """The whole of it, from the status line on."""
+        protocol = self._protocol
+        transport = protocol.transport
+        # Of pipelined requests, only the last is told that the client is gone.
+        if self.disconnected or transport.is_closing():
+            return
+        self.response_started = True
+        self.response_complete = True
+        transport.write(answer)
         if not self.keep_alive:
-            protocol.transport.close()
+            transport.close()
         protocol.on_response_complete()
