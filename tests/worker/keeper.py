@@ -66,7 +66,7 @@ class Keeper:
             index=self.state.applied_index,
             term=raft.term,
             time_ms=self.state.applied_time_ms,
-            cluster_id=1,
+            cluster_id="test",
             epoch=1,
             membership=b"",
             segments=tuple(SegmentName(*self._named(segment)) for segment in raft.log.segments()[:-1]),

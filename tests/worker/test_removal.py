@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from raftchat import _log
+from raftchat.chat.commands import KIND_REMOVE_ROOM
 from raftchat.ipc.frames import Refusal
 from raftchat.worker.change import require_loopback
 from raftchat.worker.problems import Problem
@@ -28,7 +29,7 @@ def test_a_room_is_gone_once_its_removal_is_committed(worker: Worker) -> None:
     assert response.headers["x-raft-index"] == "6"
     assert response.headers["access-control-allow-origin"] == "*"
     (entry,) = worker.call(lambda: worker.raft.log.entries(6, 6))
-    assert (entry.kind, entry.key, entry.value) == (_log.KIND_REMOVE_ROOM, b"general", b"")
+    assert (entry.kind, entry.key, entry.value) == (KIND_REMOVE_ROOM, b"general", b"")
     assert worker.texts("general") == []
     assert worker.client.get("/rooms").json() == ["other"]
     problem(worker.client.get("/general"), 404, "room_not_found", retryable=False)

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from raftchat.chat.commands import KIND_RETENTION
 from raftchat.chat.policy import Policy
 
-from raftchat import _log
 from raftchat.ipc.frames import Refusal
 from tests.worker.keeper import Keeper
 from tests.worker.support import TIME_MS, Worker, record, wait_for
@@ -50,7 +50,7 @@ def test_the_clusters_policy_is_set_shown_and_removed(worker: Worker) -> None:
     assert response.headers["x-raft-index"] == "2"
     assert response.headers["cache-control"] == "no-store"
     (entry,) = worker.call(lambda: worker.raft.log.entries(2, 2))
-    assert (entry.kind, entry.key) == (_log.KIND_RETENTION, b"")
+    assert (entry.kind, entry.key) == (KIND_RETENTION, b"")
     # The whole policy is replaced, and what is shown can be sent back.
     assert put(worker, "/retention", {"MaxMessages": 5}) == {**DEFAULT, "MaxMessages": 5}
     assert put(worker, "/retention", shown(worker, "/retention")) == {**DEFAULT, "MaxMessages": 5}
