@@ -61,6 +61,7 @@ class FakeRaft(asyncio.Protocol):
         self.snapshot: str | None = None
         """Path of the one that a worker is told to begin from."""
         self._announced: set[tuple[int, int]] = set()
+        self._indexed: set[int] = set()
         self._reader = frames.FrameReader(1 << 22)
         self.transport: asyncio.Transport | None = None
 
@@ -72,6 +73,9 @@ class FakeRaft(asyncio.Protocol):
         self.send(frames.encode_hello(Hello(str(self.directory), 1, 1, self.snapshot)))
         self._announced.clear()
         self.announce()
+        for segment in self.log.segments():
+            if segment.sequence in self._indexed:
+                self.send(frames.encode_indexed(segment.sequence))
         self.lead()
         self.commit(self.log.last_index if committed is None else committed)
 
@@ -86,6 +90,7 @@ class FakeRaft(asyncio.Protocol):
                 self.send(frames.encode_segment(segment.sequence, segment.base_index, segment.revision))
 
     def indexed(self, sequence: int) -> None:
+        self._indexed.add(sequence)
         self.send(frames.encode_indexed(sequence))
 
     def append(self, records: bytes, time_ms: int = TIME_MS) -> tuple[int, int]:
