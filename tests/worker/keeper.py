@@ -9,13 +9,12 @@ from __future__ import annotations
 import itertools
 from collections.abc import Mapping
 
-from raftchat.chat.policy import Policy
-from raftchat.storage.snapshot import SegmentName, Snapshot
-
 from raftchat import _log
 from raftchat.chat import apply, retention
+from raftchat.chat.policy import Policy
 from raftchat.chat.state import ChatState
 from raftchat.storage import snapshot
+from raftchat.storage.snapshot import SegmentName, Snapshot
 from tests.worker.support import FakeRaft
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+
 from raftchat.chat.commands import KIND_RETENTION
 from raftchat.chat.policy import Policy
-
 from raftchat.ipc.frames import Refusal
 from tests.worker.keeper import Keeper
 from tests.worker.support import TIME_MS, Worker, record, wait_for
