@@ -1,4 +1,4 @@
-"""Backup: links what never changes, copies the rest, and leaves nothing that could be taken for a copy when it fails."""
+"""Backup: links what never changes, copies the rest, and leaves nothing that looks like a copy when it fails."""
 
 from __future__ import annotations
 
@@ -109,6 +109,8 @@ def test_a_segment_that_goes_away_while_it_is_copied(
 
 def test_a_corrupt_log_is_named_and_leaves_no_copy(filled: DataDir, tmp_path: Path) -> None:
     path = active(filled)
+    filled.post("b")  # which says that what came before it is durable
+    assert active(filled) == path
     data = path.read_bytes()
     with path.open("r+b") as file:
         file.seek(70)
