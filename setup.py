@@ -22,7 +22,9 @@ setup(
             for name in (
                 "_log",
                 "_log_check",
+                "_log_compact",
                 "_log_directory",
+                "_log_header",
                 "_log_mapping",
                 "_log_reader",
                 "_log_record",

@@ -17,23 +17,33 @@ from raftchat._log_record cimport (
     Salt, entry_of, hash_function, new_batch, reason_of, record_fault, record_hash, record_size, records_fault, salt_of,
     salt_start, sizes_fault
 )
-from raftchat._log_segment cimport SEGMENT_HEADER_SIZE, Descriptor, Segment as SegmentFile
+from raftchat._log_header cimport SEGMENT_HEADER_SIZE
+from raftchat._log_segment cimport Descriptor, Segment as SegmentFile
 
 import os
 from collections import namedtuple
 
+from raftchat._log_compact import Compacted, compact
+from raftchat._log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
 from raftchat._log_reader import KeyRun, LogReader
 from raftchat._log_record import BadBatch, Batch, Entry, check_unstamped, pack, parse_batch
-from raftchat._log_record import KIND_MEMBERSHIP, KIND_NOOP, KIND_POST, RECORD_HEADER_BYTES
-from raftchat._log_segment import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
+from raftchat._log_record import (
+    KIND_MEMBERSHIP, KIND_NOOP, KIND_POST, KIND_REMOVE_ROOM, KIND_RETENTION, KIND_TRIM, RECORD_HEADER_BYTES
+)
 
 cdef extern from "unistd.h" nogil:
     int fdatasync(int fd)
 
-Segment = namedtuple("Segment", "sequence base_index segment_id path")
+Segment = namedtuple("Segment", "sequence base_index segment_id path revision last_index size_bytes")
 Recovery = namedtuple("Recovery", "torn path offset dropped_bytes")
 
 cdef uint64_t UNLIMITED = 1ULL << 62
+
+
+cdef object described(SegmentFile segment, last_index):
+    return Segment(
+        segment.sequence, segment.base_index, segment.segment_id, segment.path, segment.revision, last_index, segment.size
+    )
 
 
 @cython.final
@@ -85,6 +95,9 @@ cdef class Log:
             self._continue_after(0, 0, 0, True, False)
             return
         active = self.directory.active
+        if active.revision:
+            self._behind_compacted(active, durable_hint)
+            return
         last_index, last_term, last_time_ms, end, torn, dropped_bytes = active.recover(durable_hint)
         self.recovery = Recovery(torn, active.path, end, dropped_bytes)
         if torn:
@@ -93,6 +106,14 @@ cdef class Log:
         os.fdatasync(active.file.fd)
         self._at(last_index, last_term, last_time_ms)
         self.directory.unlink_dead()
+
+    cdef int _behind_compacted(self, SegmentFile last, uint64_t durable_hint) except -1:
+        """Nothing comes after a compacted segment: begin there."""
+        if last.last_index < durable_hint:
+            reason = f"entry {durable_hint} was committed here, but the log ends before it"
+            raise CorruptLog(last.path, None, reason)
+        self.recovery = Recovery(False, last.path, last.size, 0)
+        return self._continue_after(last.last_index, last.last_term, last.last_time_ms, True, False)
 
     # State
 
@@ -114,7 +135,7 @@ cdef class Log:
 
     cdef int _at(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms) except -1:
         """A segment that was just opened or made is the active one, and all before it is durable."""
-        self.first_index = (<SegmentFile>self.directory.live[0]).base_index
+        self.first_index = self.directory.first.base_index
         self.last_index = last_index
         self.last_term = last_term
         self.last_time_ms = last_time_ms
@@ -155,7 +176,14 @@ cdef class Log:
 
     def segments(self):
         self._require_open()
-        return [Segment(s.sequence, s.base_index, s.segment_id, s.path) for s in self.directory.live]
+        live = self.directory.live
+        lasts = [known.base_index - 1 for known in live[1:]] + [self.last_index]
+        return [described(known, last) for known, last in zip(live, lasts)]
+
+    def retired(self):
+        """Files that were found at open or left by `install` and `drop_prefix`, and not unlinked yet."""
+        self._require_open()
+        return [described(known, last) for known, last in self.directory.retired]
 
     # Appending
 
@@ -294,7 +322,7 @@ cdef class Log:
     cdef int _write_here(self, Source *source, size_t count) except -1:
         """Append records that fit into the active segment."""
         cdef SegmentFile active = self.directory.active
-        active.make_room(self.last_index + count)
+        active.make_room(self.last_index + count - active.base_index + 1)
         if source.size >= GIL_FREE_BYTES:
             with nogil:
                 copy_records(active, source, &self.salt, self.synced_index)
@@ -334,7 +362,7 @@ cdef class Log:
         if index == 0:
             return 0
         if index == self.first_index - 1:
-            return (<SegmentFile>self.directory.live[0]).prev_term
+            return self.directory.first.prev_term
         if not self.first_index <= index <= self.last_index:
             raise IndexError(f"entry {index} is not in the log ({self.first_index} to {self.last_index})")
         return self._record(index).term
@@ -388,15 +416,15 @@ cdef class Log:
             index += 1
         return found
 
-    def find_kind(self, int kind):
-        """All entries of one kind (walks every header: for opening, and kinds that are rare)."""
+    def find_kind(self, int kind, uint64_t first_index=0):
+        """All entries of one kind from an index on (walks every header there: for opening, and kinds that are rare)."""
         cdef SegmentFile segment
-        cdef uint64_t index = self.first_index, last_index
+        cdef uint64_t index = max(first_index, self.first_index), last_index
         self._require_open()
         found = []
         while index <= self.last_index:
             segment = self._holder(index, &last_index)
-            segment.find_kind(kind, last_index, found)
+            segment.find_kind(kind, index, last_index, found)
             index = last_index + 1
         return found
 
@@ -418,16 +446,15 @@ cdef class Log:
             record = self._record(last_index)
             self._continue_after(last_index, record.term, record.time_ms, True, True)
         else:
-            first = self.directory.live[0]
+            first = self.directory.first
             self._continue_after(last_index, first.prev_term, first.prev_time_ms, True, True)
 
     def drop_prefix(self, uint64_t first_index):
-        """Unlink sealed segments that hold nothing from `first_index` on."""
+        """Let go of sealed segments that hold nothing from `first_index` on: they are retired, their files stay."""
         self._require_usable()
-        try:
-            self.directory.drop_prefix(first_index)
-        finally:
-            self.first_index = (<SegmentFile>self.directory.live[0]).base_index
+        dropped = self.directory.drop_prefix(first_index)
+        self.first_index = self.directory.first.base_index
+        return [described(known, last) for known, last in dropped]
 
     def reset(self, uint64_t last_index, uint64_t last_term, uint64_t last_time_ms):
         """Forget everything and continue after `last_index` (an installed snapshot)."""
@@ -435,6 +462,38 @@ cdef class Log:
         if last_index >= INDEX_MAX or last_term > INDEX_MAX or last_time_ms > TIME_MAX_MS:
             raise ValueError("index, term or time is out of range")
         self._continue_after(last_index, last_term, last_time_ms, False, True)
+
+    # Segments
+
+    def roll(self):
+        """Seal the active segment, unless it is empty, and begin a new one. Raises OSError; then nothing changed."""
+        self._require_usable()
+        if self.last_index >= self.directory.active.base_index:
+            self._continue_after(self.last_index, self.last_term, self.last_time_ms, True, False)
+
+    def prepare(self):
+        """Set the next segment's file aside, so that a roll need not wait for it. In any thread. Raises OSError."""
+        self._require_open()
+        self.directory.prepare()
+
+    def install(self, compacted not None):
+        """Put a compacted segment in place of those it was made of: the retired ones, whose files stay. Durable on return.
+
+        Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed, and
+        the compacted file is gone.
+        """
+        self._require_usable()
+        replaced = self.directory.install(compacted)
+        self.first_index = self.directory.first.base_index
+        return [described(known, last) for known, last in replaced]
+
+    def unlink(self, retired):
+        """Remove retired files and their indexes, the oldest first, each durably. In any thread, one at a time.
+
+        Raises OSError, ValueError if one is not retired, or older ones must go before it.
+        """
+        self._require_open()
+        self.directory.unlink_retired([known.path for known in retired])
 
     # Whole
 
@@ -445,6 +504,8 @@ cdef class Log:
 
     def close(self):
         """Batches that were handed out stay readable. Nothing is synced."""
-        self.closed = True
+        self.closed = self.directory.closed = True
         self.directory.live = []
-        self.directory.active = None
+        self.directory.retired = []
+        self.directory.active = self.directory.first = None
+        self.directory.prepared = None

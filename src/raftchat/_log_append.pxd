@@ -44,7 +44,7 @@ cdef inline void copy_records(Segment active, Source *source, Salt *salt, uint64
             record.term = source.term
             record.time_ms = source.time_ms
             record.checksum = record_hash(record, salt.hash) ^ value
-        active.note(active.walked, active.end)
+        active.note(active.walked - active.base_index, active.end)
         active.walked += 1
         active.end += size
         data += size

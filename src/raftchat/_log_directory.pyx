@@ -1,4 +1,4 @@
-"""The segments of one log: which are live, made and unlinked in what order ("The directory" of docs/log-format.md).
+"""The segments of one log: which are live, made, replaced and unlinked in what order ("The directory" of docs/log-format.md).
 
 Knows files and how they follow each other. Does not know what is appended, nor how far the log reaches.
 """
@@ -6,14 +6,15 @@ Knows files and how they follow each other. Does not know what is appended, nor 
 cimport cython
 from libc.stdint cimport uint64_t
 
+from raftchat._log_header cimport parse_segment_name, segment_path
 from raftchat._log_record cimport INDEX_MAX
-from raftchat._log_segment cimport Segment, make_segment, open_segment, parse_segment_name, segment_path
+from raftchat._log_segment cimport Descriptor, Segment, hold, make_segment, open_file, open_segment
 
 import contextlib
 import os
 import threading
 
-from raftchat._log_segment import CorruptLog
+from raftchat._log_header import CorruptLog, Header
 
 
 @cython.final
@@ -21,10 +22,12 @@ cdef class Directory:
 
     def __init__(self, str path, new_segment_id, size_t segment_size_bytes):
         self.syncing = threading.RLock()
+        self.preparing = threading.Lock()
         self.path = path
         self.new_segment_id = new_segment_id
         self.segment_size_bytes = segment_size_bytes
         self.live = []
+        self.retired = []
         self.dead = []
 
     cdef bint open(self) except -1:
@@ -32,19 +35,32 @@ cdef class Directory:
         if not os.path.isdir(self.path):
             os.mkdir(self.path)
             sync_directory(os.path.dirname(os.path.abspath(self.path)))
-        names = os.listdir(self.path)
+        names = set(os.listdir(self.path))
         for name in names:
             if name.endswith(".tmp"):
                 unlink(self.path, f"{self.path}/{name}")
-        found = sorted([parse_segment_name(self.path, name) for name in names if name.endswith(".log")])
-        files = [open_segment(self.path, key[0], key[1], key == found[-1]) for key in found]
+            elif name.endswith(".idx") and f"{name[:-4]}.log" not in names:
+                os.unlink(f"{self.path}/{name}")
+        found = sorted([parse_segment_name(self.path, name) for name in names if name.endswith(".log")], key=_order)
+        files = [open_segment(self.path, key[0], key[1], key is found[-1] and not key[2], key[2]) for key in found]
         # A rename of a process that died may so far be in memory only.
         sync_directory(self.path)
         if files:
-            self.live, self.dead = chain(files)
-            self.active = self.live[-1]
+            live, self.retired, self.dead = chain(files)
+            self._live_is(live)
             self.sequence = self.active.sequence
         return bool(files)
+
+    cdef int _live_is(self, list live) except -1:
+        cdef Segment segment
+        self.live = live
+        self.active = live[-1]
+        self.first = self.active
+        for segment in reversed(live):
+            if segment.revision:
+                break
+            self.first = segment
+        return 0
 
     cdef Segment holder(self, uint64_t index, uint64_t *last_index):
         """The segment of an entry that is not below the first. `last_index`: lowered to the last that counts there."""
@@ -60,13 +76,14 @@ cdef class Directory:
     # Making
 
     cdef list spares(self, size_t count):
-        """Descriptors of all the files that are needed, or none: what a full disk may refuse is refused here."""
+        """(path, Descriptor) of all the files that are needed, or none: what a full disk may refuse is refused here."""
         spares = []
+        if count and self.prepared is not None:
+            spares.append(self.prepared)
+            self.prepared = None
         try:
-            for number in range(count):
-                path = spare_path(self.path, number)
-                spares.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
-                os.posix_fallocate(spares[-1], 0, self.segment_size_bytes)
+            for number in range(len(spares), count):
+                spares.append(make_spare(f"{self.path}/spare{f'-{number}' if number else ''}.tmp", self.segment_size_bytes))
         except OSError:
             self.discard(spares, 0)
             raise
@@ -74,11 +91,28 @@ cdef class Directory:
 
     cdef int discard(self, list spares, Py_ssize_t first) except -1:
         """Remove spares that are not needed, from that number on."""
-        for number in range(first, len(spares)):
-            if spares[number] is not None:
-                os.close(spares[number])
+        for path, _ in spares[first:]:
             with contextlib.suppress(OSError):
-                unlink(self.path, spare_path(self.path, number))
+                unlink(self.path, path)
+        return 0
+
+    cdef int prepare(self) except -1:
+        """Make the spare that will be needed next, durably, unless it is there."""
+        if not self.preparing.acquire(blocking=False):
+            return 0
+        try:
+            if self.prepared is None and self.failure is None and not self.closed:
+                self.prepared_count += 1
+                # A name of its own: the one before may be about to be renamed.
+                spare = make_spare(f"{self.path}/prepared-{self.prepared_count}.tmp", self.segment_size_bytes)
+                try:
+                    os.fdatasync((<Descriptor>spare[1]).fd)
+                except OSError:
+                    self.discard([spare], 0)
+                    raise
+                self.prepared = spare
+        finally:
+            self.preparing.release()
         return 0
 
     cdef int reserve_active(self) except -1:
@@ -97,32 +131,36 @@ cdef class Directory:
         nothing changed and the spares from that one on are gone.
         """
         cdef Segment segment
+        cdef Descriptor file
         live = [known for known in self.live if keep and known.base_index <= last_index]
         segment_id, sequence = self.new_segment_id(), self.sequence + 1
         prev_sequence = live[-1].sequence if live else 0
-        header = (segment_id, sequence, prev_sequence, last_index + 1, last_term, last_time_ms, self.segment_size_bytes)
+        header = Header(
+            segment_id, sequence, prev_sequence, last_index + 1, last_term, last_time_ms, self.segment_size_bytes
+        )
         path = segment_path(self.path, sequence, last_index + 1)
         try:
-            if not 1 <= segment_id <= 0xFFFFFFFFFFFFFFFF:
-                raise ValueError(f"segment id is {segment_id}, must be 1 to 2**64 - 1")
-            fd, spares[number] = spares[number], None
-            segment = make_segment(path, fd, header)
-            os.fdatasync(fd)
-            if self.active is not None:
+            require_id(segment_id)
+            spare, file = spares[number]
+            segment = make_segment(path, file, header)
+            os.fdatasync(file.fd)
+            if self.active is not None and self.active.file is not None:
                 with self.no_return():
                     os.fdatasync(self.active.file.fd)
-            os.rename(spare_path(self.path, number), path)
+            os.rename(spare, path)
         except (OSError, ValueError):
             self.discard(spares, number)
             raise
         with self.no_return():
             sync_directory(self.path)
         self.dead += self.live[len(live):]
+        if not keep:
+            self.dead += [known for known, _ in self.retired]
+            self.retired = []
         self.sequence = sequence
         if self.active is not None:
             self.active.file = None
-        self.active = segment
-        self.live = [*live, segment]
+        self._live_is([*live, segment])
         return 0
 
     @contextlib.contextmanager
@@ -141,6 +179,78 @@ cdef class Directory:
                 self.failure = error
                 raise
 
+    cdef list install(self, object compacted):
+        """Put a compacted segment in place of the live ones it was made of, which are retired: (Segment, last entry)."""
+        cdef Segment segment, known
+        path = segment_path(self.path, compacted.sequence, compacted.base_index, compacted.revision)
+        try:
+            first, after = self._replaced_by(compacted)
+            segment = open_file(compacted.path, False)
+            its = (segment.sequence, segment.base_index, segment.revision, segment.last_index, segment.segment_id)
+            if its != (compacted.sequence, compacted.base_index, compacted.revision, compacted.last_index,
+                       compacted.segment_id) or segment.prev_sequence != (<Segment>self.live[first]).prev_sequence:
+                raise ValueError(f"{compacted.path} is not what was compacted")
+            os.rename(compacted.path, path)
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError):
+                unlink(self.path, compacted.path)
+            raise
+        with self.no_return():
+            sync_directory(self.path)
+        segment.path = path
+        replaced = []
+        for at in range(first, after):
+            known = self.live[at]
+            replaced.append((known, (<Segment>self.live[at + 1]).base_index - 1))
+        self.retired = [*self.retired, *replaced]
+        self._live_is([*self.live[:first], segment, *self.live[after:]])
+        return replaced
+
+    def _replaced_by(self, compacted):
+        """Where in `live` those begin and end that a compacted segment was made of. Raises ValueError."""
+        firsts = [at for at, known in enumerate(self.live) if known.base_index == compacted.base_index]
+        lasts = [at for at, known in enumerate(self.live[:-1]) if known.sequence == compacted.sequence]
+        if firsts and lasts and firsts[0] <= lasts[0]:
+            first, after = firsts[0], lasts[0] + 1
+            revision = max([known.revision for known in self.live[first:after]])
+            if (revision + 1, self.live[after].base_index - 1) == (compacted.revision, compacted.last_index):
+                return first, after
+        raise ValueError(f"what {compacted.path} was made of is not live")
+
+    # Removing
+
+    cdef int unlink_dead(self) except -1:
+        while self.dead:
+            unlink(self.path, (<Segment>self.dead.pop()).path)
+        return 0
+
+    cdef list drop_prefix(self, uint64_t first_index):
+        """Retire sealed segments that hold nothing from `first_index` on: (Segment, last entry)."""
+        dropped = []
+        while len(self.live) > 1 and (<Segment>self.live[1]).base_index <= first_index:
+            dropped.append((self.live[0], (<Segment>self.live[1]).base_index - 1))
+            self._live_is(self.live[1:])
+        self.retired = [*self.retired, *dropped]
+        return dropped
+
+    cdef int unlink_retired(self, list paths) except -1:
+        """Remove retired files, the oldest first. Raises ValueError if one is not retired, or would revive an older one."""
+        going = sorted([pair for pair in self.retired if pair[0].path in paths], key=lambda pair: _order_of(pair[0]))
+        if len(going) != len(set(paths)):
+            raise ValueError("not all of these files are retired")
+        staying = [pair[0] for pair in self.retired if pair not in going]
+        live = list(self.live)
+        for known, _ in going:
+            # What nothing live stands for would, at the next open, be linked to by what is newer.
+            if not any([replaces(other, known) for other in live]) and any(
+                [_order_of(other) < _order_of(known) for other in staying]
+            ):
+                raise ValueError(f"older files than {known.path} must be unlinked before it")
+        for pair in going:
+            unlink(self.path, pair[0].path)
+            self.retired = [other for other in self.retired if other is not pair]
+        return 0
+
     def verify(self, uint64_t last_index, on_progress):
         """Records found good, and each fault. `on_progress(bytes done, bytes in all)` or None."""
         cdef Segment segment
@@ -158,26 +268,30 @@ cdef class Directory:
                 on_progress(done, total)
         return good, faults
 
-    # Removing
 
-    cdef int unlink_dead(self) except -1:
-        while self.dead:
-            unlink(self.path, (<Segment>self.dead.pop()).path)
-        return 0
-
-    cdef int drop_prefix(self, uint64_t first_index) except -1:
-        """Unlink sealed segments that hold nothing from `first_index` on, the oldest first."""
-        while len(self.live) > 1 and (<Segment>self.live[1]).base_index <= first_index:
-            unlink(self.path, (<Segment>self.live[0]).path)
-            del self.live[0]
-        return 0
+cdef tuple make_spare(str path, size_t size_bytes):
+    """(path, Descriptor) of a file with all its blocks reserved. On OSError there is none."""
+    file = hold(os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600))
+    try:
+        os.posix_fallocate(file.fd, 0, size_bytes)
+    except OSError:
+        with contextlib.suppress(OSError):
+            os.unlink(path)
+        raise
+    return path, file
 
 
-cdef str spare_path(str directory, number):
-    return f"{directory}/spare{f'-{number}' if number else ''}.tmp"
+cdef int require_id(segment_id) except -1:
+    if not 1 <= segment_id <= 0xFFFFFFFFFFFFFFFF:
+        raise ValueError(f"segment id is {segment_id}, must be 1 to 2**64 - 1")
+    return 0
 
 
 cdef int unlink(str directory, path) except -1:
+    """Remove a file, and first the index of it."""
+    if path.endswith(".log"):
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(f"{path[:-4]}.idx")
     os.unlink(path)
     return sync_directory(directory)
 
@@ -191,16 +305,32 @@ cdef int sync_directory(path) except -1:
     return 0
 
 
-cdef tuple chain(list files):
-    """(live, dead) of all segments in order of sequence: the live ones are found by `prev_sequence` from the last.
+def _order(key):
+    return key[0], key[2], key[1]
 
-    Raises CorruptLog for two of one sequence, and for a segment that is neither live nor overridden.
-    """
+
+def _order_of(segment):
+    return segment.sequence, segment.revision
+
+
+cdef bint replaces(Segment one, Segment other) except -1:
+    """Whether `one` is a compacted segment that stands for what `other` held."""
+    return (
+        one.revision != 0
+        and _order_of(one) > _order_of(other)
+        and one.base_index <= other.base_index <= one.last_index
+    )
+
+
+cdef list live_chain(list files):
+    """The live ones of all segments in their order: they are found by `prev_sequence` from the last. Raises CorruptLog."""
     cdef Segment segment, previous
     by_sequence = {}
     for segment in files:
-        if by_sequence.setdefault(segment.sequence, segment) is not segment:
+        previous = by_sequence.get(segment.sequence)
+        if previous is not None and (previous.revision == segment.revision or segment.base_index > previous.base_index):
             raise CorruptLog(segment.path, None, "another segment has the same sequence")
+        by_sequence[segment.sequence] = segment
     live = [files[-1]]
     while True:
         segment = live[-1]
@@ -209,16 +339,38 @@ cdef tuple chain(list files):
             break
         if previous.base_index >= segment.base_index:
             raise CorruptLog(segment.path, 0, "its base index is not above that of the segment before it")
+        if previous.revision and previous.last_index + 1 != segment.base_index:
+            raise CorruptLog(segment.path, 0, "it does not begin where the compacted segment before it ends")
         live.append(previous)
     live.reverse()
+    return live
+
+
+cdef tuple chain(list files):
+    """(live, retired, dead) of all segments in their order; retired ones with the last entry that counted there.
+
+    Raises CorruptLog for two of one sequence and revision, and for a segment that is neither live nor overridden.
+    """
+    cdef Segment segment
+    live = live_chain(files)
     oldest = live[0].sequence
     starts_here = live[0].prev_sequence == 0
-    dead, override = [], INDEX_MAX
+    retired, dead, override, bounds = [], [], INDEX_MAX, []
     for segment in reversed(files):
         if segment in live:
             override = segment.base_index
+            bounds.append(segment)
+            continue
+        standing = [known for known in live if replaces(known, segment)]
+        if standing:
+            last_index = min([standing[0].last_index] + [
+                known.base_index - 1 for known in bounds if known.base_index > segment.base_index
+            ])
+            retired.append((segment, last_index))
+            bounds.append(segment)
         elif (starts_here and segment.sequence < oldest) or segment.base_index >= override:
             dead.append(segment)
         else:
             raise CorruptLog(segment.path, None, "a segment is missing between this one and the next")
-    return live, dead
+    retired.reverse()
+    return live, retired, dead

@@ -15,7 +15,8 @@ from raftchat._log_record cimport (
     record_size
 )
 from raftchat._log_render cimport Output, output_room, output_start, put, put_post
-from raftchat._log_segment cimport Segment as SegmentFile, open_segment, segment_path
+from raftchat._log_header cimport segment_path
+from raftchat._log_segment cimport Segment as SegmentFile, open_segment
 
 import array
 import contextlib

@@ -356,7 +356,7 @@ def test_zeroed_and_swapped_blocks_between_segments_are_found(kit: Kit) -> None:
 @pytest.mark.parametrize(
     ("offset", "data", "error", "reason"),
     [
-        (0, b"\x02", "NewerFormat", "version 2"),
+        (0, b"\x03", "NewerFormat", "version 3"),
         (0, b"\x00", "CorruptLog", "checksum"),
         (1, b"RC-LOG\n", "ForeignFile", "not a segment"),
         (0, bytes(64), "CorruptLog", "zero"),
