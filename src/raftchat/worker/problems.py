@@ -20,6 +20,9 @@ CONTENT_TYPE = b"application/problem+json"
 RETRY_AFTER_S = 1
 """An election takes one to two election timeouts (dissertation 9.3), so the next try may well succeed."""
 
+TITLES = {413: "Content Too Large", 422: "Unprocessable Content"}
+"""RFC 9110's, where Python before 3.13 has older ones."""
+
 
 class Kind(NamedTuple):
     status: int
@@ -82,7 +85,7 @@ class Problem(Exception):
         return orjson.dumps(
             {
                 "type": "about:blank",
-                "title": HTTPStatus(self.status).phrase,
+                "title": TITLES.get(self.status) or HTTPStatus(self.status).phrase,
                 "status": self.status,
                 "detail": self.detail,
                 "code": self.code,
