@@ -56,7 +56,8 @@ def room_key(name: str, config: Config) -> bytes:
     """The key of a room's records: its name in UTF-8, exactly as given (no case folding, no normalisation).
 
     Raises Refused: `room_empty`, `room_too_long`, `room_invalid_utf8`, `room_control_character`,
-    `room_invisible_character`, `room_slash`, `room_dot`. The last two because a room is one segment of a path: `/` splits it, and clients resolve `.` and `..`.
+    `room_invisible_character`, `room_slash`, `room_dot`. The last two because a room is one segment of a path: `/`
+    splits it, and clients resolve `.` and `..`.
     """
     key = _name(name, "room", config.name_size_max_bytes)
     if "/" in name:
