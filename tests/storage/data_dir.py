@@ -36,7 +36,8 @@ class DataDir:
         self.log = _log.Log(str(path / "log"), new_segment_id=new_segment_id, segment_size_bytes=segment_size_bytes)
         self.term = 3
         self.log_last_index = 0
-        """When it was closed."""
+        """When it was closed, as is `final_state`."""
+        self.final_state = ChatState()
         self.posts: dict[str, dict[int, str]] = {}
 
     def post(self, room: str, count: int = 1, size: int = 100) -> None:
@@ -108,6 +109,7 @@ class DataDir:
         file = hard_state.HardStateFile(hard_state.OsFile(str(self.path / "hard-state")))
         file.write(self.term, 1, commit)
         self.log_last_index = self.log.last_index
+        self.final_state = self.state()
         self._active = Path(self.log.segments()[-1].path)
         self.log.close()
 

@@ -33,7 +33,8 @@ def _policy(limits: dict[str, tuple[list[str], str]]) -> dict[str, Json]:
 
 
 def components(config: Config) -> Json:
-    name = {"type": "string", "minLength": 1, "description": f"At most {config.name_size_max_bytes} bytes of UTF-8."}
+    what = f"At most {config.name_size_max_bytes} bytes of UTF-8; no characters of control, nor such as cannot be seen."
+    name = {"type": "string", "minLength": 1, "description": what}
     text = {"type": "string", "minLength": 1, "description": f"At most {config.message_size_max_bytes} bytes of UTF-8."}
     return {
         "schemas": {
