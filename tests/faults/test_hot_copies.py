@@ -1,6 +1,6 @@
 """A plain copy of a running node's directory is a backup: file by file, in any order, while everything goes on.
 
-RAFTCHAT_HOT_COPIES says how many copies are made (100).
+HOT_COPIES says how many copies are made (100).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from tests.storage.data_dir import contents, new_segment_id
 
 pytestmark = pytest.mark.process
 
-COPIES = int(os.environ.get("RAFTCHAT_HOT_COPIES", "100"))
+COPIES = int(os.environ.get("HOT_COPIES", "100"))
 SEGMENT_SIZE = "260KiB"
 FLAGS = (
     "--segment-size", SEGMENT_SIZE, "--delete-grace", "6s", "--max-messages", "400", "--empty-room-age", "2s"

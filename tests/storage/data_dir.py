@@ -68,6 +68,7 @@ class DataDir:
         index = self.log.last_index
         sealed = [segment for segment in self.log.segments() if segment.last_index <= index][:-1]
         state = self.state()
+        self._index(sealed)
         return snapshot.write(
             str(self.path / "snapshots"),
             snapshot.Snapshot(
@@ -101,7 +102,15 @@ class DataDir:
         """Rewrite these of the log's segments (by place) as one: paths of the retired ones."""
         chosen = self.log.segments()[first : last + 1]
         made = _log.compact(str(self.path / "log"), chosen, self.state().floors(), new_segment_id=new_segment_id)
-        return [segment.path for segment in self.log.install(made)]
+        retired = [segment.path for segment in self.log.install(made)]
+        self._index(self.log.segments()[:-1])
+        return retired
+
+    @staticmethod
+    def _index(segments: list[_log.Segment]) -> None:
+        for segment in segments:
+            if not _log.has_index(segment):
+                _log.write_index(segment)
 
     def close(self, commit: int | None = None) -> None:
         """Let go of the log, with the commit hint that an idle node leaves."""
