@@ -23,13 +23,14 @@ def ratio(
     reference_name: str,
     amount: float,
     unit: str,
+    floor: str = "",
     aim: str = "",
     prepare: Callable[[], tuple[Any, Any]] | None = None,
 ) -> float:
     """Speed of `subject` as a multiple of `reference`'s: the median over `rounds` pairs of calls.
 
     `amount` of `unit` is what one call gets done; what counts as figure is the subject's median per second. `prepare`
-    makes before each pair, untimed, the argument of subject and of reference.
+    makes before each pair, untimed, the argument of subject and of reference. `floor` and `aim` are `bench.report`'s.
     """
     seconds: list[tuple[float, float]] = []
     arguments: list[Any] = []
@@ -56,7 +57,13 @@ def ratio(
     median = statistics.median(reference / subject for subject, reference in seconds)
     figure = amount / statistics.median(subject for subject, _ in seconds)
     benchmark.extra_info.update(
-        name=name, figure=figure, unit=f"{unit}/s", reference=reference_name, ratio=round(median, 3), aim=aim
+        name=name,
+        figure=figure,
+        unit=f"{unit}/s",
+        reference=reference_name,
+        ratio=round(median, 3),
+        floor=floor,
+        aim=aim,
     )
-    print(f"\n{name}: {figure:,.0f} {unit}/s, {median:.2f} × {reference_name}{f' (aim {aim})' if aim else ''}")
+    print(f"\n{name}: {figure:,.0f} {unit}/s, {median:.2f} × {reference_name}")
     return median

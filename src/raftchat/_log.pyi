@@ -266,6 +266,9 @@ class LogReader:
     def use_index(self, sequence: int) -> bool:
         """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be used."""
 
+    def bad_indexes(self) -> list[int]:
+        """Sequences of the segments whose index was to be used and cannot be: to be made again, and used again."""
+
     def scan(self, first_index: int, last_index: int) -> list[KeyRun]:
         """Group a range by (kind, key), in order of first appearance. Where there is no index, notes where posts lie.
 
@@ -273,7 +276,10 @@ class LogReader:
         """
 
     def below(self, key: bytes, index: int, limit: int, floor: int) -> array[int]:
-        """The last `limit` posts of a room with floor ≤ ID < index: IDs ('Q'), ascending."""
+        """The last `limit` posts of a room with floor ≤ ID < index: IDs ('Q'), ascending.
+
+        What lies below `index` must be committed.
+        """
 
     def above(self, key: bytes, index: int, limit: int, last_index: int) -> array[int]:
         """The first `limit` posts of a room with index < ID ≤ last_index: IDs ('Q'), ascending."""
@@ -288,12 +294,22 @@ class LogReader:
         """
 
     def nth_oldest(self, floors: Mapping[bytes, int], last_index: int, *, messages: int, bytes: int) -> int:
-        """The lowest index below which at least that many live posts, and bytes of them, of all rooms together lie."""
+        """The lowest index below which at least that many live posts, and bytes of them, of all rooms together lie.
 
-    def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]: ...
-    def term_at(self, index: int) -> int: ...
+        Live: in a room that `floors` has, not below its floor, up to `last_index`. `last_index` + 1 if there are fewer.
+        """
+
+    def entries(self, first_index: int, last_index: int, max_bytes: int = ...) -> list[Entry]:
+        """The entries of a range, as many as fit into `max_bytes` of log, but at least one. Raises IndexError.
+
+        What a compacted segment left out is skipped, here and in `frames`.
+        """
+
+    def term_at(self, index: int) -> int:
+        """Term of an entry. Raises IndexError, also if a compacted segment left it out."""
+
     def page(self, indexes: Sequence[int]) -> bytes:
-        """A JSON array of these posts, rendered straight from the mapping. Raises ValueError if one is not a post."""
+        """A JSON array of these posts, rendered straight from the mapping. ValueError if one is not a post, or gone."""
 
     def frames(
         self, first_index: int, last_index: int, names: Mapping[bytes, bytes] | None

@@ -25,11 +25,14 @@ from collections import namedtuple
 
 from raftchat._log_compact import Compacted, compact
 from raftchat._log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
-from raftchat._log_reader import KeyRun, LogReader
+from raftchat._log_index import has_index, write_index
+from raftchat._log_lookup import Trim
+from raftchat._log_reader import LogReader
 from raftchat._log_record import BadBatch, Batch, Entry, check_unstamped, pack, parse_batch
 from raftchat._log_record import (
     KIND_MEMBERSHIP, KIND_NOOP, KIND_POST, KIND_REMOVE_ROOM, KIND_RETENTION, KIND_TRIM, RECORD_HEADER_BYTES
 )
+from raftchat._log_scan import KeyRun
 
 cdef extern from "unistd.h" nogil:
     int fdatasync(int fd)

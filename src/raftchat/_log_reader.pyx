@@ -6,226 +6,113 @@ Never looks beyond what its caller says is committed. Knows segments and the sha
 cimport cython
 from cpython cimport array
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
-from libc.stdlib cimport calloc, free, realloc
+from libc.stdint cimport uint64_t
+from libc.stdlib cimport free
 from libc.string cimport memcmp
 
+from raftchat._log_lookup cimport Amount, nth_oldest, trim
+from raftchat._log_part cimport Part, Parts
+from raftchat._log_postings cimport Notes, Posts, lower_bound, new_notes
 from raftchat._log_record cimport (
-    FINE, HEADER_BYTES, KIND_POST_, Fault, HashFunction, Record, Salt, entry_of, hash_function, reason_of, record_fault,
-    record_size
+    FINE, HEADER_BYTES, INDEX_MAX, KIND_POST_, Fault, Record, Salt, entry_of, reason_of, record_size
 )
 from raftchat._log_render cimport Output, output_room, output_start, put, put_post
-from raftchat._log_header cimport segment_path
-from raftchat._log_segment cimport Segment as SegmentFile, open_segment
+from raftchat._log_scan cimport Groups, collect, free_groups, group, reserve, start_groups
+from raftchat._log_segment cimport Segment
 
 import array
-import contextlib
 import json
-from collections import namedtuple
 
-from raftchat._log_segment import CorruptLog
-
-_new_tuple = tuple.__new__
-KeyRun = namedtuple("KeyRun", "kind key indexes bytes last_time_ms", module="raftchat._log")
+from raftchat._log_header import CorruptLog
 
 cdef uint64_t UNLIMITED = 1ULL << 62
 cdef array.array INDEXES = array.array("Q")
 
 
-# Entries of one kind and key.
-cdef struct Run:
-    const char *key                     # in the mapping
-    uint16_t key_size
-    uint8_t kind
-    uint64_t count
-    uint64_t bytes
-    uint64_t last_time_ms
-    uint64_t *next_index                # second pass: where the next index goes
-
-
-# Grouping of a range: for each entry the number of its run, and a hash table of the runs.
-cdef struct Groups:
-    uint32_t *run_of
-    uint64_t entries
-    Run *runs
-    uint32_t count
-    uint32_t runs_room
-    uint32_t *table                     # run number + 1; open addressing
-    uint32_t table_size                 # power of two, at least twice `count`
-
-
-cdef int grow_table(Groups *groups, HashFunction hash) noexcept nogil:
-    cdef uint32_t size = groups.table_size * 2 if groups.table_size else 64
-    cdef uint32_t *table = <uint32_t *>calloc(size, sizeof(uint32_t))
-    cdef Run *runs = <Run *>realloc(groups.runs, (size // 2) * sizeof(Run))
-    cdef uint32_t number, at
-    if runs != NULL:
-        groups.runs = runs
-    if table == NULL or runs == NULL:
-        free(table)
-        return -1
-    for number in range(groups.count):
-        at = slot_hash(&runs[number], hash) & (size - 1)
-        while table[at] != 0:
-            at = (at + 1) & (size - 1)
-        table[at] = number + 1
-    free(groups.table)
-    groups.table = table
-    groups.table_size = size
-    return 0
-
-
-cdef inline uint32_t slot_hash(const Run *run, HashFunction hash) noexcept nogil:
-    return <uint32_t>(hash(run.key, run.key_size) ^ run.kind * <uint64_t>0x9E3779B1)
-
-
-cdef inline bint same_run(const Run *run, const Record *record) noexcept nogil:
-    return (
-        run.kind == record.kind
-        and run.key_size == record.key_size
-        and memcmp(run.key, <const char *>record + HEADER_BYTES, record.key_size) == 0
-    )
-
-
-cdef int run_number(Groups *groups, const Record *record, HashFunction hash) noexcept nogil:
-    """The number of the run that an entry belongs to, made if it is the first; -1: no memory."""
-    cdef Run wanted
-    cdef uint32_t at
-    if 2 * groups.count >= groups.table_size and grow_table(groups, hash) < 0:
-        return -1
-    wanted.key = <const char *>record + HEADER_BYTES
-    wanted.key_size = record.key_size
-    wanted.kind = record.kind
-    at = slot_hash(&wanted, hash) & (groups.table_size - 1)
-    while groups.table[at] != 0:
-        if same_run(&groups.runs[groups.table[at] - 1], record):
-            return groups.table[at] - 1
-        at = (at + 1) & (groups.table_size - 1)
-    wanted.count = wanted.bytes = wanted.last_time_ms = 0
-    wanted.next_index = NULL
-    groups.runs[groups.count] = wanted
-    groups.count += 1
-    groups.table[at] = groups.count
-    return groups.count - 1
-
-
-cdef Fault group(
-    Groups *groups, const char *data, size_t size, Salt *salt, size_t *offset, uint64_t index, uint64_t last_index,
-    bint *no_memory
-) noexcept nogil:
-    """Check and group the entries of one segment, from `offset` on."""
-    cdef const Record *record
-    cdef Run *run
-    cdef Fault fault
-    cdef int number = -1
-    while index <= last_index:
-        record = <const Record *>(data + offset[0])
-        fault = record_fault(record, size - offset[0], salt, index, 0, 0)
-        if fault != FINE:
-            return fault
-        if number < 0 or not same_run(&groups.runs[number], record):
-            number = run_number(groups, record, salt.hash)
-            if number < 0:
-                no_memory[0] = True
-                return FINE
-        run = &groups.runs[number]
-        run.count += 1
-        run.bytes += record_size(record)
-        run.last_time_ms = record.time_ms
-        groups.run_of[groups.entries] = number
-        groups.entries += 1
-        offset[0] += record_size(record)
-        index += 1
-    return FINE
-
-
 @cython.final
 cdef class LogReader:
     cdef str directory
-    cdef list known                     # [(sequence, base index, SegmentFile; None if unlinked before we came)]
-    cdef SegmentFile near               # where the last record was looked up ...
-    cdef uint64_t near_last             # ... and the last entry that may lie there
+    cdef Parts parts
     cdef dict names                     # key → its JSON string, for `frames` without names
     cdef bint closed
 
     def __init__(self, str directory):
         self.directory = directory
-        self.known = []
+        self.parts = Parts()
         self.names = {}
 
-    def add_segment(self, sequence, uint64_t base_index):
-        """The owner made a segment. Must be told in order of sequence, else ValueError.
+    # Segments
 
-        One that is gone already is not an error until it is read: retention may be quicker than its reader.
+    def add_segment(self, sequence, uint64_t base_index, revision=0):
+        """The owner made a segment: every known one with a sequence up to this and a base index from this on is let go.
+
+        Sequences do not fall but for compacted segments. One that is gone already is not an error until it is read:
+        retention may be quicker than its reader. Raises ValueError, or as opening a log does.
         """
-        cdef SegmentFile segment = None
         self._require_open()
-        if self.known and sequence <= self.known[-1][0]:
-            raise ValueError(f"segment {sequence} comes after segment {self.known[-1][0]}")
-        with contextlib.suppress(FileNotFoundError):
-            segment = open_segment(self.directory, sequence, base_index, False)
-        if segment is not None and segment.prev_sequence == 0:
-            self.known = []
-        self.known = [before for before in self.known if before[1] < base_index]
-        self.known.append((sequence, base_index, segment))
-        self.near = None
+        self.parts.add(self.directory, sequence, base_index, revision)
+
+    def use_index(self, sequence):
+        """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be used."""
+        cdef Part part
+        self._require_open()
+        for part in self.parts.known:
+            if part.sequence == sequence and part.last_index <= INDEX_MAX:
+                return part.use_index()
+        return False
+
+    def bad_indexes(self):
+        """Sequences of the segments whose index was to be used and cannot be: to be made again."""
+        cdef Part part
+        return [part.sequence for part in self.parts.known if part.bad_index]
 
     cdef int _require_open(self) except -1:
         if self.closed:
             raise ValueError("the reader is closed")
         return 0
 
-    cdef SegmentFile _holder(self, uint64_t index, uint64_t *last_index):
-        """The segment an entry lies in, and the last that may. Raises IndexError, FileNotFoundError."""
-        last_index[0] = <uint64_t>-1
-        for sequence, base_index, segment in reversed(self.known):
-            if base_index <= index:
-                if segment is None:
-                    path = segment_path(self.directory, sequence, base_index)
-                    raise FileNotFoundError(2, "the segment is gone", path)
-                return segment
-            last_index[0] = base_index - 1
-        raise IndexError(f"entry {index} is not in the log")
-
-    cdef const Record *_record(self, uint64_t index) except NULL:
-        cdef uint64_t last_index
-        if self.near is None or not self.near.base_index <= index <= self.near_last:
-            self.near = self._holder(index, &last_index)
-            self.near_last = last_index
-        return self.near.record(index)
+    # What was committed
 
     def scan(self, uint64_t first_index, uint64_t last_index):
-        """Group a range by (kind, key), in order of first appearance."""
-        cdef Groups groups = Groups(NULL, 0, NULL, 0, 0, NULL, 0)
-        cdef SegmentFile segment
+        """Group a range by (kind, key), in order of first appearance. Where there is no index, notes where posts lie.
+
+        Ranges follow each other; the first may begin anywhere. Compacted segments cannot be scanned (IndexError).
+        """
+        cdef Groups groups
+        cdef Part part
+        cdef Segment segment
+        cdef Notes notes
         cdef uint64_t index = first_index, last
         cdef size_t offset
         cdef Fault fault
         cdef bint no_memory = False, broken
-        cdef void *grown
         cdef Salt salt
         self._require_open()
         if first_index > last_index:
             return []
-        held = list(self.known)         # the runs point into these mappings
+        held = self.parts.known         # the runs point into these mappings
+        start_groups(&groups)
         try:
             while index <= last_index:
-                segment = self._holder(index, &last)
-                last = min(last, last_index)
+                part = self.parts.holder(index)
+                segment = part.segment
+                if segment.revision:
+                    raise IndexError(f"entry {index} may have been left out of a compacted segment")
+                last = min(part.last_index, last_index)
                 broken = not segment.try_walk(last)
                 # What can be reached is read first, so that the fault is named that comes first.
                 last = min(last, segment.walked - 1)
                 if last < index:
                     raise segment.first_fault(index)
-                grown = realloc(groups.run_of, (last - first_index + 1) * sizeof(uint32_t))
-                if grown == NULL:
-                    raise MemoryError
-                groups.run_of = <uint32_t *>grown
+                reserve(&groups, last - first_index + 1)
                 offset = segment.offset_of(index)
                 salt = segment.salt
+                if part.index is None and part.notes is None and index == part.base_index:
+                    part.notes = new_notes(part.base_index, segment.start)
+                notes = part.notes
                 with nogil:
                     fault = group(
-                        &groups, segment.data, segment.size, &salt, &offset, index, last, &no_memory
+                        &groups, segment.data, segment.size, &salt, &offset, index, last, notes, &no_memory
                     )
                 if no_memory:
                     raise MemoryError
@@ -236,33 +123,34 @@ cdef class LogReader:
                     raise segment.first_fault(index)
             return collect(&groups, first_index)
         finally:
-            free(groups.run_of)
-            free(groups.runs)
-            free(groups.table)
+            free_groups(&groups)
 
     def entries(self, uint64_t first_index, uint64_t last_index, uint64_t max_bytes=UNLIMITED):
-        """The entries of a range, as many as fit into `max_bytes` of log, but at least one. Raises IndexError."""
+        """The entries of a range, as many as fit into `max_bytes` of log, but at least one. Raises IndexError.
+
+        What a compacted segment left out is skipped.
+        """
         cdef const Record *record
         cdef uint64_t index = first_index, size
         self._require_open()
         found = []
-        while index <= last_index:
-            record = self._record(index)
+        while True:
+            record = self.parts.next(&index, last_index)
+            if record == NULL:
+                return found
             size = record_size(record)
             if found and size > max_bytes:
-                break
+                return found
             max_bytes -= min(size, max_bytes)
             found.append(entry_of(record))
-            index += 1
-        return found
 
     def term_at(self, uint64_t index):
         """Term of an entry. Raises IndexError."""
         self._require_open()
-        return self._record(index).term
+        return self.parts.record(index).term
 
     def page(self, indexes):
-        """A JSON array of these posts. Raises ValueError if one is not a post."""
+        """A JSON array of these posts. Raises ValueError if one is not a post, or gone."""
         cdef Output output
         cdef const Record *record
         cdef uint64_t index
@@ -273,9 +161,7 @@ cdef class LogReader:
             output_room(&output, 2)
             put(&output, b"[", 1)
             for index in indexes:
-                record = self._record(index)
-                if record.kind != KIND_POST_:
-                    raise ValueError(f"entry {index} is of kind {record.kind}, not a post")
+                record = self._post(index)
                 output_room(&output, 2)
                 if not first:
                     put(&output, b",", 1)
@@ -287,10 +173,20 @@ cdef class LogReader:
         finally:
             free(output.data)
 
+    cdef const Record *_post(self, uint64_t index) except NULL:
+        cdef uint64_t found = index
+        cdef const Record *record = self.parts.next(&found, index)
+        if record == NULL:
+            raise ValueError(f"entry {index} is gone")
+        if record.kind != KIND_POST_:
+            raise ValueError(f"entry {index} is of kind {record.kind}, not a post")
+        return record
+
     def frames(self, uint64_t first_index, uint64_t last_index, names):
         """(key, `{"RoomName":…,"Post":{…}}`) for each post in the range, in order.
 
         `names` maps a key to its JSON string; posts of keys not in it are left out. None: all, names made on the way.
+        What a compacted segment left out is skipped.
         """
         cdef Output output
         cdef const Record *record
@@ -302,9 +198,10 @@ cdef class LogReader:
         found = []
         output_start(&output)
         try:
-            while index <= last_index:
-                record = self._record(index)
-                index += 1
+            while True:
+                record = self.parts.next(&index, last_index)
+                if record == NULL:
+                    return found
                 if record.kind != KIND_POST_:
                     continue
                 if key is None or PyBytes_GET_SIZE(key) != record.key_size or memcmp(
@@ -323,7 +220,6 @@ cdef class LogReader:
                 output_room(&output, 1)
                 put(&output, b"}", 1)
                 found.append((key, PyBytes_FromStringAndSize(output.data, output.size)))
-            return found
         finally:
             free(output.data)
 
@@ -333,29 +229,92 @@ cdef class LogReader:
             name = self.names[key] = json.dumps(key.decode(errors="replace"), ensure_ascii=False).encode()
         return name
 
+    # Where posts lie
+
+    def below(self, bytes key, uint64_t index, Py_ssize_t limit, uint64_t floor):
+        """The last `limit` posts of a room with floor ≤ ID < index: IDs ('Q'), ascending.
+
+        What lies below `index` must be committed.
+        """
+        cdef array.array found
+        cdef Part part
+        cdef Posts posts
+        cdef uint64_t last
+        cdef size_t low, high
+        cdef Py_ssize_t at, left
+        self._require_open()
+        if index <= floor or limit <= 0:
+            return array.array("Q")
+        limit = left = min(<uint64_t>limit, index - floor)
+        found = array.clone(INDEXES, limit, False)
+        at = self.parts.at(index - 1)
+        while at >= 0 and left > 0:
+            part = self.parts.known[at]
+            last = min(part.last_index, index - 1)
+            if last < floor:
+                break
+            at -= 1
+            if not part.look_up(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), last, &posts):
+                continue
+            low = lower_bound(posts.at, posts.count, part.above_base(floor))
+            high = lower_bound(posts.at, posts.count, part.above_base(last) + 1)
+            while high > low and left > 0:
+                left -= 1
+                high -= 1
+                found.data.as_ulonglongs[left] = part.base_index + posts.at[high].index
+        return found[left:] if left else found
+
+    def above(self, bytes key, uint64_t index, Py_ssize_t limit, uint64_t last_index):
+        """The first `limit` posts of a room with index < ID ≤ last_index: IDs ('Q'), ascending."""
+        cdef array.array found
+        cdef Part part
+        cdef Posts posts
+        cdef uint64_t last
+        cdef size_t low, high
+        cdef Py_ssize_t at, count = 0
+        self._require_open()
+        if index >= last_index or limit <= 0:
+            return array.array("Q")
+        limit = min(<uint64_t>limit, last_index - index)
+        found = array.clone(INDEXES, limit, False)
+        at = max(0, self.parts.at(index + 1))
+        while at < len(self.parts.known) and count < limit:
+            part = self.parts.known[at]
+            at += 1
+            last = min(part.last_index, last_index)
+            if part.base_index > last_index:
+                break
+            if last <= index or not part.look_up(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key), last, &posts):
+                continue
+            low = lower_bound(posts.at, posts.count, part.above_base(index + 1))
+            high = lower_bound(posts.at, posts.count, part.above_base(last) + 1)
+            while low < high and count < limit:
+                found.data.as_ulonglongs[count] = part.base_index + posts.at[low].index
+                count += 1
+                low += 1
+        return found[:count] if count < limit else found
+
+    def trim(
+        self, bytes key, uint64_t floor, uint64_t last_index, *, uint64_t messages, uint64_t bytes, uint64_t before_ms,
+        uint64_t below
+    ):
+        """The floor that removes as little as it can so that, of the posts of a room from `floor` to `last_index`, at least
+        `messages` and `bytes` go, and all that are older than `before_ms` or lie below index `below`.
+
+        Whole segments are counted by their index; records are read only where the floor comes to lie.
+        """
+        self._require_open()
+        return trim(self.parts, key, floor, last_index, Amount(messages, bytes), before_ms, below)
+
+    def nth_oldest(self, floors, uint64_t last_index, *, uint64_t messages, uint64_t bytes):
+        """The lowest index below which at least that many live posts, and bytes of them, of all rooms together lie.
+
+        Live: in a room that `floors` has, not below its floor, up to `last_index`. `last_index` + 1 if there are fewer.
+        """
+        self._require_open()
+        return nth_oldest(self.parts, floors, last_index, Amount(messages, bytes))
+
     def close(self):
         """Nothing that was handed out is lost by this."""
         self.closed = True
-        self.known = []
-        self.near = None
-
-
-cdef list collect(Groups *groups, uint64_t first_index):
-    """Second pass: the indexes of each run."""
-    cdef array.array indexes
-    cdef Run *run
-    cdef uint64_t at
-    cdef uint32_t number
-    found = []
-    for number in range(groups.count):
-        run = &groups.runs[number]
-        indexes = array.clone(INDEXES, run.count, False)
-        run.next_index = <uint64_t *>indexes.data.as_voidptr
-        key = PyBytes_FromStringAndSize(run.key, run.key_size)
-        found.append(_new_tuple(KeyRun, (run.kind, key, indexes, run.bytes, run.last_time_ms)))
-    with nogil:
-        for at in range(groups.entries):
-            run = &groups.runs[groups.run_of[at]]
-            run.next_index[0] = first_index + at
-            run.next_index += 1
-    return found
+        self.parts = Parts()

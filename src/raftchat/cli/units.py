@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from typing import Any
 from urllib.parse import urlsplit
 
 import click
 
-_SIZES = {"": 1, "b": 1, "kib": 2**10, "mib": 2**20, "gib": 2**30, "kb": 10**3, "mb": 10**6, "gb": 10**9}
-_DURATIONS_MS = {"ms": 1, "s": 1000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+from raftchat.units import parse_duration_ms, parse_size
 
 
 class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions
@@ -18,10 +16,10 @@ class Size(click.ParamType):  # type: ignore[type-arg]  # generic only in newer 
     name = "size"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).strip().lower())
-        if match is None or match[2] not in _SIZES:
-            self.fail(f"{value!r} is not a size; write 1048576, 64MiB or 1.5GB", param, ctx)
-        return round(float(match[1]) * _SIZES[match[2]])
+        try:
+            return parse_size(str(value))
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
 
 
 class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions
@@ -30,10 +28,10 @@ class Duration(click.ParamType):  # type: ignore[type-arg]  # generic only in ne
     name = "duration"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([a-z]*)", str(value).strip().lower())
-        if match is None or (match[2] or "ms") not in _DURATIONS_MS:
+        try:
+            return parse_duration_ms(str(value), "ms")
+        except ValueError:
             self.fail(f"{value!r} is not a duration; write 1000 (milliseconds), 500ms or 2s", param, ctx)
-        return round(float(match[1]) * _DURATIONS_MS[match[2] or "ms"])
 
 
 class PeerUrls(click.ParamType):  # type: ignore[type-arg]  # generic only in newer versions

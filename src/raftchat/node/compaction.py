@@ -12,6 +12,8 @@ from typing import NamedTuple, Protocol
 
 SMALL_FILES_MIN = 4
 """So many small neighbours are merged although nothing in them is dead."""
+HEADER_MAX_BYTES = 256
+"""A file that is no larger cannot become smaller."""
 
 
 class Segment(Protocol):
@@ -60,14 +62,9 @@ def plan(sealed: Sequence[Sealed], segment_size_bytes: int, live_max_percent: in
 
 
 def _is_mostly_dead(one: Sealed, live_max_percent: int) -> bool:
-    if one.live_bytes is None or _is_empty(one):
+    if one.live_bytes is None:
         return False
-    return one.live_bytes * 100 < one.segment.size_bytes * live_max_percent
-
-
-def _is_empty(one: Sealed) -> bool:
-    """Nothing but a header: it cannot become smaller, only vanish into a neighbour."""
-    return one.live_bytes == 0 and one.segment.size_bytes <= 4096
+    return one.live_bytes * 100 < (one.segment.size_bytes - HEADER_MAX_BYTES) * live_max_percent
 
 
 def _with_neighbours(sealed: Sequence[Sealed], at: int, segment_size_bytes: int, live_max_percent: int) -> Rewrite:
@@ -93,17 +90,29 @@ def _fits(one: Sealed, gathered: int, segment_size_bytes: int) -> bool:
 
 def _is_small(one: Sealed, gathered: int) -> bool:
     """Taking it along at most doubles the work."""
-    return one.live_bytes is not None and one.segment.size_bytes <= max(gathered, 4096)
+    return one.live_bytes is not None and one.segment.size_bytes <= max(gathered, HEADER_MAX_BYTES)
 
 
 def _small_ones(sealed: Sequence[Sealed], segment_size_bytes: int) -> Rewrite | None:
-    small = segment_size_bytes // SMALL_FILES_MIN
-    start = total = 0
-    for stop, one in enumerate(sealed):
-        if one.live_bytes is None or one.segment.size_bytes > small or total + one.live_bytes > segment_size_bytes:
-            start, total = stop + 1, 0
-            continue
-        total += one.live_bytes
-        if stop + 1 - start >= SMALL_FILES_MIN:
-            return Rewrite(start, stop + 1)
+    """Neighbours that fit into one file, none at the ends larger than all others together."""
+    start = 0
+    while start < len(sealed):
+        stop, total = start, 0
+        while stop < len(sealed) and _may_join(sealed[stop], total, segment_size_bytes):
+            total += sealed[stop].segment.size_bytes
+            stop += 1
+        first, last = start, stop
+        while last - first >= SMALL_FILES_MIN:
+            ends = sealed[first].segment.size_bytes, sealed[last - 1].segment.size_bytes
+            if 2 * max(ends) <= max(total, 2 * HEADER_MAX_BYTES):
+                return Rewrite(first, last)
+            total -= max(ends)
+            first, last = (first + 1, last) if ends[0] >= ends[1] else (first, last - 1)
+        start = max(stop, start + 1)
     return None
+
+
+def _may_join(one: Sealed, total: int, segment_size_bytes: int) -> bool:
+    if one.live_bytes is None or one.segment.size_bytes > segment_size_bytes // SMALL_FILES_MIN:
+        return False
+    return total + one.segment.size_bytes <= segment_size_bytes

@@ -86,7 +86,7 @@ class _Copy:
     def make(self, identity_bytes: bytes) -> Backup:
         for below in ("", "log", "snapshots"):
             make_directory_durably(os.path.join(self._destination, below))
-        self._hard_state()
+        hint = self._hard_state()
         snapshots = self._list("snapshots", ".snapshot")
         logs = self._list("log", ".log", ".idx")
         segments = [name for name in logs if segment_files.is_segment(name)]
@@ -100,7 +100,7 @@ class _Copy:
         if live:
             self._backup.last_index = live[-1].last_index
         if active is not None:
-            self._active(active)
+            self._active(active, hint)
         for below in ("log", "snapshots"):
             sync_directory(os.path.join(self._destination, below))
         write_durably(os.path.join(self._destination, identity.FILE_NAME), identity_bytes)
@@ -112,7 +112,8 @@ class _Copy:
         names = sorted(os.listdir(directory)) if os.path.isdir(directory) else []
         return [f"{below}/{name}" for name in names if name.endswith(endings)]
 
-    def _hard_state(self) -> None:
+    def _hard_state(self) -> int:
+        """Its commit hint: the log is durable up to there at least."""
         path = os.path.join(self._source, hard_state.FILE_NAME)
         for _ in range(ATTEMPTS):  # The node may just be writing one slot.
             with open(path, "rb") as file:
@@ -125,6 +126,7 @@ class _Copy:
         write_durably(os.path.join(self._destination, hard_state.FILE_NAME), data)
         self._backup.copied += 1
         self._backup.copied_bytes += len(data)
+        return max(slot for slot in slots if slot is not None)[3]
 
     def _link(self, name: str) -> None:
         source, destination = os.path.join(self._source, name), os.path.join(self._destination, name)
@@ -150,11 +152,11 @@ class _Copy:
             os.fsync(copy.fileno())
         self._backup.copied += 1
 
-    def _active(self, name: str) -> None:
+    def _active(self, name: str, durable_hint: int) -> None:
         """Whole records only: what is being written just now would look torn. The rest is a hole of zeros."""
         source, destination = os.path.join(self._source, name), os.path.join(self._destination, name)
         with Records(segment_files.read_header(source)) as records:
-            fault, _ = segment_records.check_tail(records, 0)
+            fault, _ = segment_records.check_tail(records, durable_hint)
             if fault is not None:
                 raise CorruptLog(source, fault.offset, f"entry {fault.index}: {fault.reason}")
             with open(destination, "xb", buffering=0) as copy:
