@@ -1,4 +1,4 @@
-"""Compaction in plain Python: what lives of adjacent sealed segments, in one file (docs/log-format.md, "Compacted segment").
+"""Compaction in plain Python: what lives of adjacent sealed segments, in one file (docs/log-format.md).
 
 Works beside the owner of the log: it opens what it reads itself. Does not know which segments are worth it, nor puts
 the new file in their place (`Log.install`).

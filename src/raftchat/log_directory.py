@@ -1,4 +1,4 @@
-"""Segments of a reference log: which are live, made, replaced, unlinked, in what order (docs/log-format.md, "The directory").
+"""Segments of a reference log: which are live, made, replaced, unlinked ("The directory" of docs/log-format.md).
 
 Knows files and how they follow each other. Does not know what is appended, nor how far the log reaches.
 """
