@@ -88,7 +88,13 @@ class RaftProcess:
         except ValueError as error:
             raise NodeFailed(CORRUPT, f"{child.data_dir}: {error}") from error
         self._disk = Disk(
-            opened.log, opened.hard_state_file, self._loop.call_soon_threadsafe, self._persisted, self._disk_failed
+            opened.log,
+            opened.hard_state_file,
+            self._loop.call_soon_threadsafe,
+            self._persisted,
+            self._disk_failed,
+            _log.SyncThread(),
+            self._loop.add_reader,
         )
         self._workers = Workers(
             self._config,
