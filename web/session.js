@@ -141,11 +141,12 @@ export class Session {
     }
   }
 
-  // At start, and again whenever the socket opens: what came into being meanwhile was not told.
+  // At start, and again whenever the socket opens: what came into being or went meanwhile was not told.
   async loadRooms() {
+    const before = [...this.#store.rooms.keys()];
     try {
       const { names, truncated } = await this.#read((freshness) => this.#api.rooms("", freshness));
-      this.#store.addRooms(names, truncated);
+      this.#store.setRooms(names, truncated, before);
     } catch {
       setTimeout(() => this.#store.connection === "open" && this.loadRooms(), RETRY_MS);
     }

@@ -79,6 +79,13 @@ export class Store {
     this.#changed("rooms");
   }
 
+  // The list as it is now. What was known before it was asked for, and is not in all of it, has been removed.
+  setRooms(names, truncated, before) {
+    const there = new Set(names);
+    if (!truncated) for (const name of before) if (!there.has(name)) this.rooms.delete(name);
+    this.addRooms(names, truncated);
+  }
+
   noteMessage(room) {
     const known = this.rooms.get(room) ?? { unread: 0 };
     if (room !== this.room) known.unread += 1;

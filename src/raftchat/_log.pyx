@@ -479,7 +479,7 @@ cdef class Log:
         self._require_open()
         self.directory.prepare()
 
-    def install(self, compacted not None):
+    def install(self, compacted):
         """Put a compacted segment in place of those it was made of: the retired ones, whose files stay. Durable on return.
 
         Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed, and

@@ -1,4 +1,4 @@
-"""Segments of a reference log: which are live, made and unlinked in what order (docs/log-format.md, "The directory").
+"""Segments of a reference log: which are live, made, replaced, unlinked, and in what order (docs/log-format.md, "The directory").
 
 Knows files and how they follow each other. Does not know what is appended, nor how far the log reaches.
 """
@@ -7,24 +7,47 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
+from typing import NamedTuple
 
+from raftchat.log_compact import Compacted, require_id
 from raftchat.log_disk import Disk, File
+from raftchat.log_header import (
+    CorruptLog,
+    LogError,
+    SegmentHeader,
+    SegmentName,
+    index_path,
+    parse_segment_name,
+    segment_path,
+)
 from raftchat.log_records import INDEX_MAX
-from raftchat.log_segment import CorruptLog, LogError, SegmentFile, SegmentHeader, parse_segment_name, segment_path
+from raftchat.log_segment import SegmentFile
+
+
+class Spare(NamedTuple):
+    path: str
+    file: File
 
 
 class Directory:
-    """`live` segments in order, the last of which is active. `failure`: nothing may be written any more."""
+    """`live` segments in order, the last of which is active. `failure`: nothing may be written any more.
+
+    `retired`: those that compacted ones stand for, or that were dropped, with the last entry that counted there.
+    """
 
     def __init__(self, path: str, disk: Disk, new_segment_id: Callable[[], int], segment_size_bytes: int) -> None:
         self.path = path
         self.segment_size_bytes = segment_size_bytes
         self.live: list[SegmentFile] = []
+        self.retired: list[tuple[SegmentFile, int]] = []
         self.failure: OSError | None = None
         self.syncing = threading.RLock()
         self._dead: list[SegmentFile] = []
         self._sequence = 0
+        self._preparing = threading.Lock()
+        self._prepared: Spare | None = None
+        self._prepared_count = 0
         self._disk = disk
         self._new_segment_id = new_segment_id
 
@@ -32,19 +55,32 @@ class Directory:
     def active(self) -> SegmentFile:
         return self.live[-1]
 
+    @property
+    def first(self) -> SegmentFile:
+        """The first behind all compacted ones: there the log without gaps begins."""
+        at = len(self.live) - 1
+        while at > 0 and not self.live[at - 1].header.revision:
+            at -= 1
+        return self.live[at]
+
     def open(self) -> bool:
         """Steps 1 and 2 of "Opening": whether there is a log. Raises OSError, CorruptLog, ForeignFile, NewerFormat."""
         self._disk.make_directory(self.path)
-        names = self._disk.list_directory(self.path)
-        for name in names:
+        names = set(self._disk.list_directory(self.path))
+        for name in sorted(names):
             if name.endswith(".tmp"):
                 self._unlink(f"{self.path}/{name}")
-        found = sorted(parse_segment_name(self.path, name) for name in names if name.endswith(".log"))
-        files = [SegmentFile.open(self._disk, self.path, *key, writable=key == found[-1]) for key in found]
+            elif name.endswith(".idx") and name.removesuffix(".idx") + ".log" not in names:
+                self._disk.unlink(f"{self.path}/{name}")
+        found = sorted((parse_segment_name(self.path, name) for name in names if name.endswith(".log")), key=_order)
+        files = [
+            SegmentFile.open(self._disk, self.path, *key[:2], key is found[-1] and not key.revision, key.revision)
+            for key in found
+        ]
         # A rename of a process that died may so far be in memory only.
         self._disk.sync_directory(self.path)
         if files:
-            self.live, self._dead = _chain(files)
+            self.live, self.retired, self._dead = _chain(files)
             self._sequence = self.active.header.sequence
         return bool(files)
 
@@ -76,26 +112,46 @@ class Directory:
 
     # Making
 
-    def _spare_path(self, number: int) -> str:
-        return f"{self.path}/spare{f'-{number}' if number else ''}.tmp"
-
-    def spares(self, count: int) -> list[File]:
+    def spares(self, count: int) -> list[Spare]:
         """All the files that are needed, or none: what a full disk may still refuse is refused here."""
-        spares: list[File] = []
+        spares: list[Spare] = []
+        if count and self._prepared is not None:
+            spares.append(self._prepared)
+            self._prepared = None
         try:
-            for number in range(count):
-                spares.append(self._disk.create(self._spare_path(number), self.segment_size_bytes))
+            for number in range(len(spares), count):
+                path = f"{self.path}/spare{f'-{number}' if number else ''}.tmp"
+                spares.append(Spare(path, self._disk.create(path, self.segment_size_bytes)))
         except OSError:
             self.discard(spares, 0)
             raise
         return spares
 
-    def discard(self, spares: list[File], first: int) -> None:
+    def discard(self, spares: list[Spare], first: int) -> None:
         """Remove spares that are not needed, from that number on."""
-        for number, spare in enumerate(spares[first:], first):
-            spare.close()
+        for spare in spares[first:]:
+            spare.file.close()
             with contextlib.suppress(OSError):
-                self._unlink(self._spare_path(number))
+                self._unlink(spare.path)
+
+    def prepare(self) -> None:
+        """Make the spare that will be needed next, durably, unless it is there."""
+        if not self._preparing.acquire(blocking=False):
+            return
+        try:
+            if self._prepared is None and self.failure is None:
+                self._prepared_count += 1
+                # A name of its own: the one before may be about to be renamed.
+                path = f"{self.path}/prepared-{self._prepared_count}.tmp"
+                spare = Spare(path, self._disk.create(path, self.segment_size_bytes))
+                try:
+                    spare.file.sync()
+                except OSError:
+                    self.discard([spare], 0)
+                    raise
+                self._prepared = spare
+        finally:
+            self._preparing.release()
 
     def reserve_active(self) -> None:
         """Before something is written to a segment that was found, not made. Raises OSError."""
@@ -104,7 +160,13 @@ class Directory:
             self.active.reserved = True
 
     def continue_after(
-        self, last_index: int, last_term: int, last_time_ms: int, spares: list[File], number: int = 0, keep: bool = True
+        self,
+        last_index: int,
+        last_term: int,
+        last_time_ms: int,
+        spares: list[Spare],
+        number: int = 0,
+        keep: bool = True,
     ) -> None:
         """Turn a spare into the active segment, which goes on after `last_index`.
 
@@ -119,22 +181,24 @@ class Directory:
         )
         path, spare = segment_path(self.path, sequence, header.base_index), spares[number]
         try:
-            if not 0 < segment_id < 2**64:
-                raise ValueError(f"segment id is {segment_id}, must be 1 to 2**64 - 1")
-            spare.write(0, header.pack())
-            spare.sync()
-            if self.live:
+            require_id(segment_id)
+            spare.file.write(0, header.pack())
+            spare.file.sync()
+            if self.live and not self.active.header.revision:
                 with self.no_return():
                     self.active.file.sync()
-            self._disk.rename(self._spare_path(number), path)
+            self._disk.rename(spare.path, path)
         except (OSError, ValueError):
             self.discard(spares, number)
             raise
         with self.no_return():
             self._disk.sync_directory(self.path)
         self._dead += self.live[len(live) :]
+        if not keep:
+            self._dead += [segment for segment, _ in self.retired]
+            self.retired = []
         self._sequence = sequence
-        self.live = [*live, SegmentFile(path, header, spare, reserved=True)]
+        self.live = [*live, SegmentFile(path, header, spare.file, reserved=True)]
 
     @contextlib.contextmanager
     def no_return(self) -> Iterator[None]:
@@ -152,9 +216,50 @@ class Directory:
                 self.failure = error
                 raise
 
+    # Replacing
+
+    def install(self, compacted: Compacted) -> list[tuple[SegmentFile, int]]:
+        """Put a compacted segment in place of the live ones it was made of, which are retired."""
+        name = SegmentName(compacted.sequence, compacted.base_index, compacted.revision)
+        path = segment_path(self.path, *name)
+        try:
+            first, after = self._replaced_by(compacted)
+            segment = SegmentFile.open_path(self._disk, compacted.path)
+            header = segment.header
+            its = (header.name, header.last_index, header.segment_id, header.prev_sequence)
+            if its != (name, compacted.last_index, compacted.segment_id, self.live[first].header.prev_sequence):
+                raise ValueError(f"{compacted.path} is not what was compacted")
+            self._disk.rename(compacted.path, path)
+        except (OSError, ValueError):
+            with contextlib.suppress(OSError):
+                self._unlink(compacted.path)
+            raise
+        with self.no_return():
+            self._disk.sync_directory(self.path)
+        segment.path = path
+        replaced = [(self.live[at], self.live[at + 1].base_index - 1) for at in range(first, after)]
+        self.retired = [*self.retired, *replaced]
+        self.live = [*self.live[:first], segment, *self.live[after:]]
+        return replaced
+
+    def _replaced_by(self, compacted: Compacted) -> tuple[int, int]:
+        """Where in `live` those begin and end that a compacted segment was made of. Raises ValueError."""
+        firsts = [at for at, known in enumerate(self.live) if known.base_index == compacted.base_index]
+        lasts = [at for at, known in enumerate(self.live[:-1]) if known.header.sequence == compacted.sequence]
+        if firsts and lasts and firsts[0] <= lasts[0]:
+            first, after = firsts[0], lasts[0] + 1
+            revision = max(known.header.revision for known in self.live[first:after])
+            if (revision + 1, self.live[after].base_index - 1) == (compacted.revision, compacted.last_index):
+                return first, after
+        raise ValueError(f"what {compacted.path} was made of is not live")
+
     # Removing
 
     def _unlink(self, path: str) -> None:
+        """Remove a file, and first the index of it."""
+        if path.endswith(".log"):
+            with contextlib.suppress(FileNotFoundError):
+                self._disk.unlink(index_path(path))
         self._disk.unlink(path)
         self._disk.sync_directory(self.path)
 
@@ -162,35 +267,90 @@ class Directory:
         while self._dead:
             self._unlink(self._dead.pop().path)
 
-    def drop_prefix(self, first_index: int) -> None:
-        """Unlink sealed segments that hold nothing from `first_index` on, the oldest first."""
+    def drop_prefix(self, first_index: int) -> list[tuple[SegmentFile, int]]:
+        """Retire sealed segments that hold nothing from `first_index` on."""
+        dropped = []
         while len(self.live) > 1 and self.live[1].base_index <= first_index:
-            self._unlink(self.live[0].path)
-            del self.live[0]
+            dropped.append((self.live[0], self.live[1].base_index - 1))
+            self.live = self.live[1:]
+        self.retired = [*self.retired, *dropped]
+        return dropped
+
+    def unlink_retired(self, paths: Collection[str]) -> None:
+        """Remove retired files, the oldest first. Raises ValueError if one is not retired, or would revive an older one."""
+        going = sorted(
+            (pair for pair in self.retired if pair[0].path in paths), key=lambda pair: _order(pair[0].header.name)
+        )
+        if len(going) != len(set(paths)):
+            raise ValueError("not all of these files are retired")
+        staying = [segment for segment, _ in self.retired if segment.path not in paths]
+        live = list(self.live)
+        for known, _ in going:
+            # What nothing live stands for would, at the next open, be linked to by what is newer.
+            if not any(_replaces(other, known) for other in live) and any(
+                _order(other.header.name) < _order(known.header.name) for other in staying
+            ):
+                raise ValueError(f"older files than {known.path} must be unlinked before it")
+        for pair in going:
+            self._unlink(pair[0].path)
+            self.retired = [other for other in self.retired if other is not pair]
 
 
-def _chain(files: list[SegmentFile]) -> tuple[list[SegmentFile], list[SegmentFile]]:
-    """(live, dead) of all segments in order of sequence: the live ones are found by `prev_sequence` from the last.
+def _order(name: SegmentName) -> tuple[int, int, int]:
+    return name.sequence, name.revision, name.base_index
 
-    Raises CorruptLog for two of one sequence, and for a segment that is neither live nor overridden.
-    """
+
+def _replaces(one: SegmentFile, other: SegmentFile) -> bool:
+    """Whether `one` is a compacted segment that stands for what `other` held."""
+    return (
+        one.header.revision > 0
+        and _order(one.header.name)[:2] > _order(other.header.name)[:2]
+        and one.base_index <= other.base_index <= one.header.last_index
+    )
+
+
+def _live_chain(files: list[SegmentFile]) -> list[SegmentFile]:
+    """The live ones of all segments in their order: they are found by `prev_sequence` from the last. Raises CorruptLog."""
     by_sequence: dict[int, SegmentFile] = {}
     for segment in files:
-        if by_sequence.setdefault(segment.header.sequence, segment) is not segment:
+        known = by_sequence.get(segment.header.sequence)
+        if known and (known.header.revision == segment.header.revision or segment.base_index > known.base_index):
             raise CorruptLog(segment.path, None, "another segment has the same sequence")
+        by_sequence[segment.header.sequence] = segment
     live = [files[-1]]
     while (previous := by_sequence.get(live[-1].header.prev_sequence)) is not None:
         if previous.base_index >= live[-1].base_index:
             raise CorruptLog(live[-1].path, 0, "its base index is not above that of the segment before it")
+        if previous.header.revision and previous.header.last_index + 1 != live[-1].base_index:
+            raise CorruptLog(live[-1].path, 0, "it does not begin where the compacted segment before it ends")
         live.append(previous)
     live.reverse()
+    return live
+
+
+def _chain(
+    files: list[SegmentFile],
+) -> tuple[list[SegmentFile], list[tuple[SegmentFile, int]], list[SegmentFile]]:
+    """(live, retired, dead) of all segments in their order; retired ones with the last entry that counted there.
+
+    Raises CorruptLog for two of one sequence and revision, and for a segment that is neither live nor overridden.
+    """
+    live = _live_chain(files)
     oldest, starts_here = live[0].header.sequence, live[0].header.prev_sequence == 0
-    dead, override = [], INDEX_MAX
+    retired, dead, override, bounds = list[tuple[SegmentFile, int]](), [], INDEX_MAX, list[SegmentFile]()
     for segment in reversed(files):
         if segment in live:
             override = segment.base_index
+            bounds.append(segment)
+            continue
+        standing = [known for known in live if _replaces(known, segment)]
+        if standing:
+            later = [known.base_index - 1 for known in bounds if known.base_index > segment.base_index]
+            retired.append((segment, min([standing[0].header.last_index, *later])))
+            bounds.append(segment)
         elif (starts_here and segment.header.sequence < oldest) or segment.base_index >= override:
             dead.append(segment)
         else:
             raise CorruptLog(segment.path, None, "a segment is missing between this one and the next")
-    return live, dead
+    retired.reverse()
+    return live, retired, dead

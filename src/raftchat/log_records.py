@@ -28,7 +28,7 @@ INDEX_MAX: Final = 2**63 - 1
 TIME_MAX_MS: Final = 253_402_300_799_999
 """9999-12-31T23:59:59.999Z, the last that RFC 3339 can write."""
 
-_HEADER = struct.Struct("<QQIBBHQQQ")
+HEADER_LAYOUT: Final = struct.Struct("<QQIBBHQQQ")
 _SALT = struct.Struct("<QQ")
 _ZEROS: Final = bytes(8)
 
@@ -104,14 +104,20 @@ def pack(kind: int, key: Buffer, value: Buffer, meta: Buffer = b"") -> bytes:
     if body_size > 0xFFFFFFFF:
         raise ValueError("body has 4 GiB or more")
     return b"".join(
-        (_HEADER.pack(0, 0, body_size, kind, len(meta), len(key), 0, 0, 0), key, meta, value, bytes(-body_size & 7))
+        (
+            HEADER_LAYOUT.pack(0, 0, body_size, kind, len(meta), len(key), 0, 0, 0),
+            key,
+            meta,
+            value,
+            bytes(-body_size & 7),
+        )
     )
 
 
 def stamp(record: Buffer, segment_id: int, synced: int, index: int, term: int, time_ms: int) -> bytes:
     """The record as it lies in a segment: stamped by the leader, checksummed."""
-    _, _, body_size, kind, meta_size, key_size, _, _, _ = _HEADER.unpack_from(record)
-    header = _HEADER.pack(0, synced, body_size, kind, meta_size, key_size, index, term, time_ms)
+    _, _, body_size, kind, meta_size, key_size, _, _, _ = HEADER_LAYOUT.unpack_from(record)
+    header = HEADER_LAYOUT.pack(0, synced, body_size, kind, meta_size, key_size, index, term, time_ms)
     hashed = b"".join((header[16:], record[RECORD_HEADER_BYTES : RECORD_HEADER_BYTES + body_size]))
     checksum = xxh3_64_intdigest(hashed) ^ salt(segment_id, synced)
     return b"".join((_SALT.pack(checksum, synced), hashed, bytes(-body_size & 7)))
@@ -128,7 +134,7 @@ def read_header(data: Buffer, offset: int) -> Header:
     """The header at `offset` if its sizes fit into `data`. Raises BadRecord. No checksum is looked at."""
     if offset + RECORD_HEADER_BYTES > len(data):
         raise BadRecord("the header is cut off")
-    header = Header(*_HEADER.unpack_from(data, offset))
+    header = Header(*HEADER_LAYOUT.unpack_from(data, offset))
     if header.kind == 0:
         raise BadRecord("kind is 0")
     if header.size > len(data) - offset:

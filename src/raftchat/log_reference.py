@@ -9,17 +9,22 @@ Does not know Raft's rules, rooms, processes or clocks.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+from raftchat.log_compact import Compacted, Segment, compact
 from raftchat.log_directory import Directory
 from raftchat.log_disk import Disk, File, OsDisk
+from raftchat.log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
 from raftchat.log_reader import KeyRun, LogReader
 from raftchat.log_records import (
     INDEX_MAX,
     KIND_MEMBERSHIP,
     KIND_NOOP,
     KIND_POST,
+    KIND_REMOVE_ROOM,
+    KIND_RETENTION,
+    KIND_TRIM,
     RECORD_HEADER_BYTES,
     TIME_MAX_MS,
     BadBatch,
@@ -36,23 +41,20 @@ from raftchat.log_records import (
     split,
     stamp,
 )
-from raftchat.log_segment import (
-    SEGMENT_HEADER_BYTES,
-    CorruptLog,
-    ForeignFile,
-    LogError,
-    NewerFormat,
-    SegmentFile,
-)
+from raftchat.log_segment import SegmentFile
 
 __all__ = [
     "KIND_MEMBERSHIP",
     "KIND_NOOP",
     "KIND_POST",
+    "KIND_REMOVE_ROOM",
+    "KIND_RETENTION",
+    "KIND_TRIM",
     "RECORD_HEADER_BYTES",
     "SEGMENT_HEADER_BYTES",
     "BadBatch",
     "Batch",
+    "Compacted",
     "CorruptLog",
     "Entry",
     "ForeignFile",
@@ -65,18 +67,12 @@ __all__ = [
     "Segment",
     "SyncPoint",
     "check_unstamped",
+    "compact",
     "pack",
     "parse_batch",
 ]
 
 UNLIMITED = 2**62
-
-
-class Segment(NamedTuple):
-    sequence: int
-    base_index: int
-    segment_id: int
-    path: str
 
 
 class Recovery(NamedTuple):
@@ -139,6 +135,9 @@ class Log:
             self._continue_after(0, 0, 0)
             return
         active = self._directory.active
+        if active.header.revision:
+            self._behind_compacted(active, durable_hint)
+            return
         tail = active.recover(durable_hint)
         self.recovery = Recovery(tail.torn, active.path, tail.end, tail.dropped_bytes)
         if tail.torn:
@@ -149,6 +148,15 @@ class Log:
         self.synced_index = self.last_index
         self._directory.unlink_dead()
 
+    def _behind_compacted(self, last: SegmentFile, durable_hint: int) -> None:
+        """Nothing comes after a compacted segment: begin there."""
+        header = last.header
+        if header.last_index < durable_hint:
+            reason = f"entry {durable_hint} was committed here, but the log ends before it"
+            raise CorruptLog(last.path, None, reason)
+        self.recovery = Recovery(False, last.path, header.size_bytes, 0)
+        self._continue_after(header.last_index, header.last_term, header.last_time_ms)
+
     # State
 
     @property
@@ -157,8 +165,8 @@ class Log:
 
     def _at(self, last_index: int, last_term: int, last_time_ms: int) -> None:
         self.last_index, self.last_term, self.last_time_ms = last_index, last_term, last_time_ms
-        self.first_index = self._directory.live[0].base_index
-        """Lowest index kept; `last_index + 1` when empty."""
+        self.first_index = self._directory.first.base_index
+        """Lowest index of the log without gaps, behind the last compacted segment; `last_index + 1` when empty."""
 
     def _continue_after(self, last_index: int, term: int, time_ms: int, keep: bool = True, cut: bool = False) -> None:
         """Go on after `last_index` in a new segment. What is overridden is unlinked; all that was, unless `keep`."""
@@ -199,8 +207,12 @@ class Log:
 
     def segments(self) -> list[Segment]:
         self._require_open()
-        live = self._directory.live
-        return [Segment(s.header.sequence, s.base_index, s.header.segment_id, s.path) for s in live]
+        return [_described(segment, last_index) for segment, last_index in self._directory.ranges(self.last_index)]
+
+    def retired(self) -> list[Segment]:
+        """Files that were found at open or left by `install` and `drop_prefix`, and not unlinked yet."""
+        self._require_open()
+        return [_described(segment, last_index) for segment, last_index in self._directory.retired]
 
     # Appending
 
@@ -280,8 +292,8 @@ class Log:
         data = [finish(part, index) for index, part in enumerate(parts, self.last_index + 1)]
         with self._directory.no_return():
             active.file.write(active.end, b"".join(data))
-        for record in data:
-            active.offsets.append(active.end + len(record))
+        for index, record in enumerate(data, self.last_index + 1):
+            active.note(index, len(record))
         self._at(self.last_index + len(parts), *last)
 
     def _place(self, sizes: list[int]) -> list[int]:
@@ -333,7 +345,7 @@ class Log:
         if index == 0:
             return 0
         if index == self.first_index - 1:
-            return self._directory.live[0].header.prev_term
+            return self._directory.first.header.prev_term
         return self._record(index)[1].term
 
     def slice(self, first_index: int, max_bytes: int) -> Batch | None:
@@ -379,14 +391,16 @@ class Log:
             found.append(entry_at(data, 0, header))
         return found
 
-    def find_kind(self, kind: int) -> list[Entry]:
-        """All entries of one kind (walks every header: for opening, and kinds that are rare)."""
+    def find_kind(self, kind: int, first_index: int = 0) -> list[Entry]:
+        """All entries of one kind from an index on (walks every header there: for opening, and kinds that are rare)."""
         self._require_open()
         found = []
         for segment, last_index in self._directory.ranges(self.last_index):
+            if last_index < max(first_index, self.first_index):
+                continue
             segment.walk(last_index)
-            for index in range(segment.base_index, last_index + 1):
-                if segment.file.read(segment.offsets[index - segment.base_index] + 20, 1)[0] == kind:
+            for index in range(max(first_index, segment.base_index), last_index + 1):
+                if segment.file.read(segment.seek(index) + 20, 1)[0] == kind:
                     data, header = segment.record(index)
                     found.append(entry_at(data, 0, header))
         return found
@@ -407,16 +421,15 @@ class Log:
             header = self._record(last_index)[1]
             self._continue_after(last_index, header.term, header.time_ms, cut=True)
         else:
-            start = self._directory.live[0].header
+            start = self._directory.first.header
             self._continue_after(last_index, start.prev_term, start.prev_time_ms, cut=True)
 
-    def drop_prefix(self, first_index: int) -> None:
-        """Unlink sealed segments that hold nothing from `first_index` on."""
+    def drop_prefix(self, first_index: int) -> list[Segment]:
+        """Let go of sealed segments that hold nothing from `first_index` on: they are retired, their files stay."""
         self._require_usable()
-        try:
-            self._directory.drop_prefix(first_index)
-        finally:
-            self.first_index = self._directory.live[0].base_index
+        dropped = self._directory.drop_prefix(first_index)
+        self.first_index = self._directory.first.base_index
+        return [_described(segment, last_index) for segment, last_index in dropped]
 
     def reset(self, last_index: int, last_term: int, last_time_ms: int) -> None:
         """Forget everything and continue after `last_index` (an installed snapshot)."""
@@ -424,6 +437,38 @@ class Log:
         if not (0 <= last_index < INDEX_MAX and 0 <= last_term <= INDEX_MAX and 0 <= last_time_ms <= TIME_MAX_MS):
             raise ValueError("index, term or time is out of range")
         self._continue_after(last_index, last_term, last_time_ms, keep=False, cut=True)
+
+    # Segments
+
+    def roll(self) -> None:
+        """Seal the active segment, unless it is empty, and begin a new one. Raises OSError; then nothing changed."""
+        self._require_usable()
+        if self.last_index >= self._directory.active.base_index:
+            self._continue_after(self.last_index, self.last_term, self.last_time_ms)
+
+    def prepare(self) -> None:
+        """Set the next segment's file aside, so that a roll need not wait for it. In any thread. Raises OSError."""
+        self._require_open()
+        self._directory.prepare()
+
+    def install(self, compacted: Compacted) -> list[Segment]:
+        """Put a compacted segment in place of those it was made of: the retired ones, whose files stay. Durable on return.
+
+        Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed, and
+        the compacted file is gone.
+        """
+        self._require_usable()
+        replaced = self._directory.install(compacted)
+        self.first_index = self._directory.first.base_index
+        return [_described(segment, last_index) for segment, last_index in replaced]
+
+    def unlink(self, retired: Sequence[Segment]) -> None:
+        """Remove retired files and their indexes, the oldest first, each durably. In any thread, one at a time.
+
+        Raises OSError, ValueError if one is not retired, or older ones must go before it.
+        """
+        self._require_open()
+        self._directory.unlink_retired([segment.path for segment in retired])
 
     # Whole
 
@@ -435,4 +480,17 @@ class Log:
     def close(self) -> None:
         """Batches that were handed out stay readable. Nothing is synced."""
         self._closed = True
-        self._directory.live = []
+        self._directory.live, self._directory.retired = [], []
+
+
+def _described(segment: SegmentFile, last_index: int) -> Segment:
+    header = segment.header
+    return Segment(
+        header.sequence,
+        header.base_index,
+        header.segment_id,
+        segment.path,
+        header.revision,
+        last_index,
+        segment.file.size,
+    )

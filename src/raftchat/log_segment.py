@@ -1,68 +1,29 @@
-"""One segment file of the reference log: its header, its records, and what is found when it is opened.
+"""One segment file of the reference log: its records, and what is found when it is opened.
 
-Implements docs/log-format.md, "Segment" and steps 3 and 4 of "Opening". Knows nothing of the segments around it.
+Implements docs/log-format.md, "Segment", "Compacted segment" and steps 3 and 4 of "Opening".
+Knows nothing of the segments around it.
 """
 
 from __future__ import annotations
 
-import re
-import struct
+from bisect import bisect_left
 from typing import Final, NamedTuple
 
-from xxhash import xxh3_64_intdigest
-
 from raftchat.log_disk import Disk, File
-from raftchat.log_records import INDEX_MAX, RECORD_HEADER_BYTES, BadRecord, Header, check_record
+from raftchat.log_header import (
+    COMPACTED_HEADER_BYTES,
+    SEGMENT_HEADER_BYTES,
+    CorruptLog,
+    LogError,
+    SegmentHeader,
+    read_header,
+    segment_path,
+)
+from raftchat.log_records import HEADER_LAYOUT, KIND_POST, RECORD_HEADER_BYTES, BadRecord, Header, check_record
 
-SEGMENT_HEADER_BYTES: Final = 64
-SEGMENT_VERSION: Final = 1
-SEGMENT_MAGIC: Final = b"rc-log\n"
+__all__ = ["CorruptLog", "LogError", "SegmentFile", "Tail", "segment_path"]
 
-_HEADER = struct.Struct("<B7sQIIQQQQ")
-_CHECKSUM = struct.Struct("<Q")
 _WORD_AT_INDEX: Final = 24 // 8
-_NAME = re.compile(r"(\d{8,10})-(\d{20})\.log")
-
-
-class LogError(Exception):
-    """What is wrong with a log, and where: `path`, `offset` (bytes, None if the whole file) and `reason`."""
-
-    def __init__(self, path: str, offset: int | None, reason: str) -> None:
-        self.path = path
-        self.offset = offset
-        self.reason = reason
-        super().__init__(path, offset, reason)
-
-    def __str__(self) -> str:
-        where = "" if self.offset is None else f", byte {self.offset}"
-        return f"{self.path}{where}: {self.reason}"
-
-
-class CorruptLog(LogError):
-    pass
-
-
-class ForeignFile(LogError):
-    pass
-
-
-class NewerFormat(LogError):
-    pass
-
-
-class SegmentHeader(NamedTuple):
-    segment_id: int
-    sequence: int
-    prev_sequence: int
-    """Of the segment that holds entry base_index - 1; 0: the log starts here."""
-    base_index: int
-    prev_term: int
-    prev_time_ms: int
-    size_bytes: int
-
-    def pack(self) -> bytes:
-        packed = _HEADER.pack(SEGMENT_VERSION, SEGMENT_MAGIC, *self)
-        return packed + _CHECKSUM.pack(xxh3_64_intdigest(packed))
 
 
 class Tail(NamedTuple):
@@ -79,22 +40,10 @@ class Tail(NamedTuple):
     """From the end up to the last byte that is not zero."""
 
 
-def segment_path(directory: str, sequence: int, base_index: int) -> str:
-    return f"{directory}/{sequence:08}-{base_index:020}.log"
-
-
-def parse_segment_name(directory: str, name: str) -> tuple[int, int]:
-    """(sequence, base index). Raises ForeignFile."""
-    match = _NAME.fullmatch(name)
-    if match is None:
-        raise ForeignFile(f"{directory}/{name}", None, "not the name of a segment")
-    return int(match[1]), int(match[2])
-
-
 class SegmentFile:
-    """An open segment. `offsets[i]` is where entry `base_index + i` lies; the last one ends what was walked."""
+    """An open segment. `indexes[i]` is the entry that lies at `offsets[i]`; the last offset ends what was walked."""
 
-    __slots__ = ("base_index", "file", "header", "offsets", "path", "reserved")
+    __slots__ = ("base_index", "file", "header", "indexes", "offsets", "path", "reserved")
 
     def __init__(self, path: str, header: SegmentHeader, file: File, reserved: bool) -> None:
         self.path = path
@@ -103,60 +52,84 @@ class SegmentFile:
         self.reserved = reserved
         """All blocks of the file are known to be set aside."""
         self.base_index = header.base_index
-        self.offsets = [SEGMENT_HEADER_BYTES]
+        self.indexes: list[int] = []
+        self.offsets = [self.start]
 
     @classmethod
-    def open(cls, disk: Disk, directory: str, sequence: int, base_index: int, writable: bool) -> SegmentFile:
+    def open(
+        cls, disk: Disk, directory: str, sequence: int, base_index: int, writable: bool, revision: int = 0
+    ) -> SegmentFile:
         """Raises OSError, CorruptLog, ForeignFile, NewerFormat."""
-        path = segment_path(directory, sequence, base_index)
-        file = disk.open(path, writable)
-        raw = file.read(0, SEGMENT_HEADER_BYTES)
-        if len(raw) < SEGMENT_HEADER_BYTES:
-            raise CorruptLog(path, 0, "the file is shorter than a segment header")
-        if not any(raw):
-            raise CorruptLog(path, 0, "the segment header is zero")
-        if raw[1:8] != SEGMENT_MAGIC:
-            raise ForeignFile(path, 0, "not a segment of raft-chat")
-        if raw[0] > SEGMENT_VERSION:
-            raise NewerFormat(path, 0, f"format version {raw[0]}, this program knows {SEGMENT_VERSION}")
-        if raw[0] != SEGMENT_VERSION or _CHECKSUM.unpack_from(raw, 56)[0] != xxh3_64_intdigest(raw[:56]):
-            raise CorruptLog(path, 0, "the checksum of the segment header does not match")
-        header = SegmentHeader(*_HEADER.unpack_from(raw)[2:])
-        if (header.sequence, header.base_index) != (sequence, base_index):
+        path = segment_path(directory, sequence, base_index, revision)
+        segment = cls.open_path(disk, path, writable)
+        if segment.header.name != (sequence, base_index, revision):
             raise CorruptLog(path, 0, "the file name disagrees with the segment header")
-        if header.segment_id == 0 or sequence <= header.prev_sequence or not 1 <= base_index <= INDEX_MAX:
-            raise CorruptLog(path, 0, "the segment header makes no sense")
-        if header.size_bytes < file.size or header.size_bytes % 8:
-            raise CorruptLog(path, None, f"the file has {file.size} bytes, its header says {header.size_bytes}")
-        return cls(path, header, file, reserved=False)
+        return segment
+
+    @classmethod
+    def open_path(cls, disk: Disk, path: str, writable: bool = False) -> SegmentFile:
+        """The same, whatever its name."""
+        file = disk.open(path, writable)
+        return cls(path, read_header(path, file), file, reserved=False)
+
+    @property
+    def start(self) -> int:
+        """Offset of the first record."""
+        return COMPACTED_HEADER_BYTES if self.header.revision else SEGMENT_HEADER_BYTES
 
     @property
     def end(self) -> int:
         """Offset of the next record, in a segment that was walked to its last one."""
         return self.offsets[-1]
 
-    def walk(self, last_index: int) -> None:
-        """Find every offset up to that entry, by headers alone. Raises CorruptLog."""
-        offset, size_bytes = self.offsets[-1], self.header.size_bytes
-        for index in range(self.base_index + len(self.offsets) - 1, last_index + 1):
-            raw = self.file.read(offset, RECORD_HEADER_BYTES)
-            size = self._size_if_plausible(raw, index)
-            if size == 0 or offset + size > size_bytes:
-                raise self.first_fault(last_index)
-            offset += size
-            self.offsets.append(offset)
+    def note(self, index: int, size: int) -> None:
+        """An entry follows the last one that is known."""
+        self.indexes.append(index)
+        self.offsets.append(self.offsets[-1] + size)
 
-    @staticmethod
-    def _size_if_plausible(raw: bytes, index: int) -> int:
-        if len(raw) < RECORD_HEADER_BYTES:
-            return 0
-        header = Header(*struct.unpack("<QQIBBHQQQ", raw))
-        return header.size if header.kind and header.index == index else 0
+    def walk(self, last_index: int) -> None:
+        """Find every offset up to that entry, by headers alone; in a compacted segment all. Raises CorruptLog."""
+        compacted, size_bytes = self.header.revision != 0, self.header.size_bytes
+        if compacted:
+            last_index = self.header.last_index
+            complete = len(self.indexes) == self.header.records and self.offsets[-1] == size_bytes
+        else:
+            complete = self.base_index + len(self.indexes) > last_index
+        while not complete:
+            offset = self.offsets[-1]
+            above = self.indexes[-1] if self.indexes else self.base_index - 1
+            raw = self.file.read(offset, RECORD_HEADER_BYTES)
+            header = Header(*HEADER_LAYOUT.unpack(raw)) if len(raw) == RECORD_HEADER_BYTES else None
+            if (
+                header is None
+                or not header.kind
+                or not above < header.index <= (last_index if compacted else above + 1)
+                or offset + header.size > size_bytes
+                or (compacted and len(self.indexes) == self.header.records)
+            ):
+                raise self.first_fault(last_index)
+            self.note(header.index, header.size)
+            if compacted:
+                complete = self.offsets[-1] == size_bytes
+                if complete and len(self.indexes) != self.header.records:
+                    raise self.first_fault(last_index)
+            else:
+                complete = header.index == last_index
+
+    def seek(self, index: int) -> int:
+        """Where the first entry at or above an index lies; in a compacted segment its end, if there is none.
+
+        The index must not be above the last entry that counts here. Raises CorruptLog.
+        """
+        self.walk(index)
+        return self.offsets[bisect_left(self.indexes, index)]
 
     def record(self, index: int) -> tuple[bytes, Header]:
-        """The bytes of an entry, checked. Raises CorruptLog."""
+        """The bytes of an entry, checked. Raises CorruptLog, IndexError if it was left out of a compacted segment."""
         self.walk(index)
-        at = index - self.base_index
+        at = bisect_left(self.indexes, index)
+        if at == len(self.indexes) or self.indexes[at] != index:
+            raise IndexError(f"entry {index} is not in the log")
         offset, end = self.offsets[at], self.offsets[at + 1]
         data = self.file.read(offset, end - offset)
         try:
@@ -169,24 +142,41 @@ class SegmentFile:
         faults = self.verify(last_index)[1]
         return faults[0] if faults else CorruptLog(self.path, self.end, "it does not read the same twice")
 
+    def check(self, data: bytes, offset: int, index: int, last_index: int, term: int = 0, time_ms: int = 0) -> Header:
+        """The header of the record at `offset`: of entry `index`; if compacted, of one from there on. Raises BadRecord."""
+        if not self.header.revision:
+            return check_record(data, offset, self.header.segment_id, index, term, time_ms)
+        header = check_record(data, offset, self.header.segment_id, None, term, time_ms)
+        if not index <= header.index <= last_index:
+            raise BadRecord("the index is not the expected one")
+        if header.kind != KIND_POST:
+            raise BadRecord("its kind is not a command")
+        return header
+
     def verify(self, last_index: int) -> tuple[int, list[CorruptLog]]:
         """Read all up to that entry: how many are good, and each fault. After one, goes on at the next valid record."""
-        data = self.file.read(0, self.header.size_bytes)
-        good, faults = 0, []
-        offset, index = SEGMENT_HEADER_BYTES, self.base_index
+        data, compacted = self.file.read(0, self.header.size_bytes), self.header.revision != 0
+        good, faults = 0, list[CorruptLog]()
+        offset, index = self.start, self.base_index
         term, time_ms = self.header.prev_term, self.header.prev_time_ms
-        while index <= last_index:
+        while index <= last_index and not (compacted and offset == len(data)):
             try:
-                header = check_record(data, offset, self.header.segment_id, index, term, time_ms)
+                header = self.check(data, offset, index, last_index, term, time_ms)
             except BadRecord as error:
                 faults.append(CorruptLog(self.path, offset, str(error)))
-                found = self.next_valid(data, offset, index, last_index)
+                found = self.next_valid(data, offset, index - compacted, last_index)
                 if found is None:
                     break
                 offset, header = found
             good += 1
             index, term, time_ms = header.index + 1, header.term, header.time_ms
             offset += header.size
+        if compacted and not faults:
+            if offset != len(data):
+                faults.append(CorruptLog(self.path, offset, "something is behind the last record"))
+            elif good != self.header.records:
+                reason = f"it holds {good} records, its header says {self.header.records}"
+                faults.append(CorruptLog(self.path, None, reason))
         return good, faults
 
     def next_valid(self, data: bytes, offset: int, index: int, last_index: int) -> tuple[int, Header] | None:
@@ -204,9 +194,9 @@ class SegmentFile:
     def recover(self, durable_hint: int) -> Tail:
         """Check every record of the active segment and find where they end. Raises CorruptLog."""
         data = self.file.read(0, self.header.size_bytes)
-        offset, index = SEGMENT_HEADER_BYTES, self.base_index
+        offset, index = self.start, self.base_index
         term, time_ms = self.header.prev_term, self.header.prev_time_ms
-        self.offsets = [offset]
+        self.indexes, self.offsets = [], [offset]
         reason = ""
         while offset + RECORD_HEADER_BYTES <= len(data):
             try:
@@ -214,9 +204,9 @@ class SegmentFile:
             except BadRecord as error:
                 reason = str(error)
                 break
+            self.note(index, header.size)
             index, term, time_ms = header.index + 1, header.term, header.time_ms
             offset += header.size
-            self.offsets.append(offset)
         short = len(data) < self.header.size_bytes
         used = len(data[offset:].rstrip(b"\0")) if reason or short else 0
         if used and (index <= durable_hint or self._was_durable(data, offset, index)):

@@ -162,6 +162,18 @@ def test_when_the_node_restarts_the_page_comes_back_and_misses_nothing(page: Pag
     expect(page.locator(".message .text")).to_have_text(["before", "posted while the page was away", "meanwhile"])
 
 
+def test_a_room_that_was_removed_is_not_listed_any_more_when_the_page_comes_back(page: Page, node: Node) -> None:
+    for room in ("goes", "stays"):
+        node.must_post(room, "x")
+    expect(page.locator("#rooms .name")).to_have_text(["general", "goes", "stays"])
+    assert httpx2.delete(f"{node.url}/rooms/goes").status_code == 204
+    node.stop()
+    expect(page.locator("#state")).to_have_attribute("data-state", "closed")
+    node.start()
+    expect(page.locator("#state")).to_have_attribute("data-state", "live", timeout=30_000)
+    expect(page.locator("#rooms .name")).to_have_text(["general", "stays"])
+
+
 def test_enter_sends_and_shift_enter_does_not(page: Page) -> None:
     page.fill("#user", "Ada")
     page.locator("#message").press_sequentially("one")

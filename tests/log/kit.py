@@ -77,3 +77,8 @@ def describe(error: BaseException) -> tuple[Any, ...]:
     if hasattr(error, "reason"):
         return type(error).__name__, Path(error.path).name, error.offset, error.reason
     return (type(error).__name__,)
+
+
+def described(segment: Any) -> tuple[Any, ...]:
+    """A segment without what differs between two directories."""
+    return (*segment[:3], Path(segment.path).name, *segment[4:])

@@ -341,6 +341,8 @@ def test_old_history_is_dropped_by_whole_segments(kit: Kit) -> None:
     assert log.first_index == bases[2]
     log.drop_prefix(10**6)
     assert log.first_index == bases[-1]
+    assert len(kit.files()) == len(bases)
+    log.unlink(log.retired())
     assert len(kit.files()) == 1
     log = kit.open()
     assert (log.first_index, log.last_index) == (bases[-1], 200)
@@ -433,6 +435,11 @@ def test_after_close_nothing_works_and_nothing_breaks(kit: Kit) -> None:
         log.verify,
         lambda: log.truncate_suffix(1),
         lambda: log.drop_prefix(1),
+        log.roll,
+        log.prepare,
+        log.retired,
+        lambda: log.install(None),
+        lambda: log.unlink([]),
         lambda: log.reset(1, 1, 1),
         lambda: log.find_kind(1),
         lambda: reader.entries(1, 1),

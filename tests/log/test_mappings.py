@@ -144,7 +144,7 @@ def test_eight_processes_read_while_tails_are_cut(fast_directory: Path) -> None:
     while time.monotonic() < deadline:
         committed = cut_and_append(log, kit, random_, tell)
         if random_.random() < 0.1:
-            log.drop_prefix(committed // 2)
+            log.unlink(log.drop_prefix(committed // 2))
     tell(None)
     for process in processes:
         process.join(20)
@@ -207,7 +207,7 @@ def test_a_sync_runs_in_a_thread_while_the_log_goes_on(kit: Kit) -> None:
             log.truncate_suffix(random_.randrange(log.first_index, log.last_index))
             log.append(kit.posts(5), 9, 1)
         before = log.synced_index
-        log.drop_prefix(synced)
+        log.unlink(log.drop_prefix(synced))
         thread.join()
         log.end_sync(point)
         assert log.synced_index == (before if cut else max(before, point.last_index))

@@ -36,7 +36,8 @@ class DataDir:
         self.log = _log.Log(str(path / "log"), new_segment_id=new_segment_id, segment_size_bytes=segment_size_bytes)
         self.term = 3
         self.log_last_index = 0
-        """When it was closed."""
+        """When it was closed, as is `final_state`."""
+        self.final_state = ChatState()
         self.posts: dict[str, dict[int, str]] = {}
 
     def post(self, room: str, count: int = 1, size: int = 100) -> None:
@@ -67,6 +68,7 @@ class DataDir:
         index = self.log.last_index
         sealed = [segment for segment in self.log.segments() if segment.last_index <= index][:-1]
         state = self.state()
+        self._index(sealed)
         return snapshot.write(
             str(self.path / "snapshots"),
             snapshot.Snapshot(
@@ -100,7 +102,15 @@ class DataDir:
         """Rewrite these of the log's segments (by place) as one: paths of the retired ones."""
         chosen = self.log.segments()[first : last + 1]
         made = _log.compact(str(self.path / "log"), chosen, self.state().floors(), new_segment_id=new_segment_id)
-        return [segment.path for segment in self.log.install(made)]
+        retired = [segment.path for segment in self.log.install(made)]
+        self._index(self.log.segments()[:-1])
+        return retired
+
+    @staticmethod
+    def _index(segments: list[_log.Segment]) -> None:
+        for segment in segments:
+            if not _log.has_index(segment):
+                _log.write_index(segment)
 
     def close(self, commit: int | None = None) -> None:
         """Let go of the log, with the commit hint that an idle node leaves."""
@@ -108,6 +118,7 @@ class DataDir:
         file = hard_state.HardStateFile(hard_state.OsFile(str(self.path / "hard-state")))
         file.write(self.term, 1, commit)
         self.log_last_index = self.log.last_index
+        self.final_state = self.state()
         self._active = Path(self.log.segments()[-1].path)
         self.log.close()
 

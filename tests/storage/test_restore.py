@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from raftchat import _log
+from raftchat.config import Config
+from raftchat.node.directory import open_directory
 from raftchat.node.restore import NewCluster, Restored, restore
 from raftchat.raft import Membership
 from raftchat.storage import hard_state, identity, snapshot
@@ -91,6 +93,18 @@ def test_the_new_cluster_is_another_one(filled: DataDir, tmp_path: Path) -> None
     assert Membership.decode(state.membership) == Membership({1: NEW_URLS[0], 2: NEW_URLS[1]})
 
 
+def test_a_node_opens_it(filled: DataDir, tmp_path: Path) -> None:
+    filled.close()
+    made = restored(filled.path, tmp_path / "new", member_id=2)
+    opened = open_directory(Config(), str(tmp_path / "new"))
+    assert opened.identity == made.identity
+    assert opened.history == [(made.last_index, Membership({1: NEW_URLS[0], 2: NEW_URLS[1]}))]
+    assert opened.hard_state.commit == opened.log.last_index == made.last_index
+    assert opened.start.state.encode() == filled.final_state.encode()
+    assert opened.log.retired() == []
+    opened.log.close()
+
+
 def test_members_restored_from_one_copy_are_one_cluster(filled: DataDir, tmp_path: Path) -> None:
     filled.close()
     one = restored(filled.path, tmp_path / "one", 1)
@@ -159,6 +173,21 @@ def test_the_newest_snapshot_names_segments_that_were_replaced_before_it_was_cop
     filled.close()
     restored(filled.path, tmp_path / "new")
     holds(filled, tmp_path / "new")
+
+
+def test_old_segments_in_which_nothing_lived_were_dropped(tmp_path: Path) -> None:
+    directory = DataDir(tmp_path / "node")
+    directory.post("gone", 60)
+    directory.seal()
+    directory.remove("gone")
+    directory.post("a", 60)
+    directory.seal()
+    dropped = directory.log.drop_prefix(60)
+    assert dropped
+    directory.log.unlink(dropped)
+    directory.close()
+    restored(directory.path, tmp_path / "new")
+    holds(directory, tmp_path / "new")
 
 
 def test_a_snapshot_that_is_newer_than_the_copied_log(filled: DataDir, tmp_path: Path) -> None:

@@ -24,6 +24,7 @@ from raftchat import _log
 from raftchat.config import Config
 from raftchat.ipc import frames
 from raftchat.ipc.frames import Accepted, FrameType, Hello, Leader, Refusal
+from raftchat.worker.__main__ import load_state
 from raftchat.worker.server import WorkerServer
 from raftchat.worker.static import web_directory
 
@@ -57,7 +58,10 @@ class FakeRaft(asyncio.Protocol):
         self.proposals: list[int] = []
         """Records in each PROPOSE."""
         self.reads = 0
-        self._announced = 0
+        self.snapshot: str | None = None
+        """Path of the one that a worker is told to begin from."""
+        self._announced: set[tuple[int, int]] = set()
+        self._indexed: set[int] = set()
         self._reader = frames.FrameReader(1 << 22)
         self.transport: asyncio.Transport | None = None
 
@@ -66,9 +70,12 @@ class FakeRaft(asyncio.Protocol):
 
     def hello(self, committed: int | None = None) -> None:
         """What the Raft process says first."""
-        self.send(frames.encode_hello(Hello(str(self.directory), 1, 1)))
-        self._announced = 0
+        self.send(frames.encode_hello(Hello(str(self.directory), 1, 1, self.snapshot)))
+        self._announced.clear()
         self.announce()
+        for segment in self.log.segments():
+            if segment.sequence in self._indexed:
+                self.send(frames.encode_indexed(segment.sequence))
         self.lead()
         self.commit(self.log.last_index if committed is None else committed)
 
@@ -77,9 +84,14 @@ class FakeRaft(asyncio.Protocol):
 
     def announce(self) -> None:
         for segment in self.log.segments():
-            if segment.sequence > self._announced:
-                self._announced = segment.sequence
-                self.send(frames.encode_segment(segment.sequence, segment.base_index))
+            name = (segment.sequence, segment.revision)
+            if name not in self._announced:
+                self._announced.add(name)
+                self.send(frames.encode_segment(segment.sequence, segment.base_index, segment.revision))
+
+    def indexed(self, sequence: int) -> None:
+        self._indexed.add(sequence)
+        self.send(frames.encode_indexed(sequence))
 
     def append(self, records: bytes, time_ms: int = TIME_MS) -> tuple[int, int]:
         found = self.log.append(records, self.term, time_ms)
@@ -163,12 +175,16 @@ class Worker:
     """A running worker. `client` and plain sockets talk to it; `call` runs something in its loop."""
 
     def __init__(
-        self, directory: Path, config: Config | None = None, prepare: Callable[[FakeRaft], None] | None = None
+        self,
+        directory: Path,
+        config: Config | None = None,
+        prepare: Callable[[FakeRaft], None] | None = None,
+        segment_size_bytes: int = 1 << 20,
     ) -> None:
         """`prepare` is given the Raft process before it says hello; it may replace `raft.hello`."""
         self.config = config or Config()
         self.directory = directory
-        self.raft = FakeRaft(directory / "log")
+        self.raft = FakeRaft(directory / "log", segment_size_bytes)
         if prepare is not None:
             prepare(self.raft)
         self.error: Exception | None = None
@@ -209,7 +225,9 @@ class Worker:
         for sock in (ours, theirs, self._listening):
             sock.setblocking(False)
         await self._loop.create_unix_connection(lambda: self.raft, sock=theirs)
-        self.server = WorkerServer(self.config, open_reader=_log.LogReader, pack=_log.pack, web=web_directory())
+        self.server = WorkerServer(
+            self.config, open_reader=_log.LogReader, load_state=load_state, pack=_log.pack, web=web_directory()
+        )
         self.raft.hello()
         self._loop.call_later(0, self._started.set)
         try:
@@ -244,6 +262,8 @@ def read_answer(connection: socket.socket) -> bytes:
     while chunk := connection.recv(65536):
         answer += chunk
         head, separator, body = answer.partition(b"\r\n\r\n")
+        if separator and head.startswith((b"HTTP/1.1 204", b"HTTP/1.1 304")):
+            return answer
         if separator and not head.startswith(b"HTTP/1.1 100"):
             for line in head.lower().split(b"\r\n"):
                 if line.startswith(b"content-length:") and len(body) >= int(line.split(b":")[1]):

@@ -12,6 +12,7 @@ import pytest
 
 from raftchat import _log
 from raftchat.config import Config
+from raftchat.worker.__main__ import load_state
 from raftchat.worker.known_heads import KnownHeads
 from raftchat.worker.pending import Failure, Outcome, Posted
 from raftchat.worker.server import WorkerServer
@@ -80,7 +81,9 @@ class Side:
     """One worker's protocols, without sockets or a Raft process. Proposals are decided when the test says."""
 
     def __init__(self, config: Config) -> None:
-        server = WorkerServer(config, open_reader=_log.LogReader, pack=_log.pack, web=web_directory())
+        server = WorkerServer(
+            config, open_reader=_log.LogReader, load_state=load_state, pack=_log.pack, web=web_directory()
+        )
         server._link.propose = self._propose  # type: ignore[method-assign]
         server._link.read = lambda resolve: resolve(0)  # type: ignore[method-assign]
         server._replica.replayed = True

@@ -310,7 +310,7 @@ def test_bad_room_names_are_told_what_is_wrong(
         "r" * 255,
         "Case",
         "case",
-        "\u202eabc",
+        "\u05e9\u05dc\u05d5\u05dd",
         "?#&=",
         '"<>\\',
     ],

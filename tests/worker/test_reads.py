@@ -108,7 +108,8 @@ def test_an_unknown_room_is_empty(history: Worker) -> None:
 
 
 def test_head_is_get_without_a_body(history: Worker) -> None:
-    for path in ("/rooms/long", "/rooms", "/", "/raft", "/livez", "/readyz", "/metrics", "/openapi.json", "/long"):
+    paths = "/rooms/long /rooms / /raft /retention /rooms/long/retention /livez /readyz /metrics /openapi.json /long"
+    for path in paths.split():
         get, head = history.client.get(path), history.client.head(path)
         assert (head.status_code, head.content) == (get.status_code, b"")
         if path != "/metrics":
@@ -181,9 +182,11 @@ def test_the_short_way_to_a_room(history: Worker) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allow"),
     [
-        ("PUT", "/rooms/x", "GET, HEAD, POST"),
-        ("DELETE", "/rooms/x", "GET, HEAD, POST"),
-        ("OPTIONS", "/rooms/x", "GET, HEAD, POST"),
+        ("PUT", "/rooms/x", "DELETE, GET, HEAD, POST"),
+        ("OPTIONS", "/rooms/x", "DELETE, GET, HEAD, POST"),
+        ("POST", "/rooms/x/retention", "DELETE, GET, HEAD, PUT"),
+        ("OPTIONS", "/retention", "DELETE, GET, HEAD, PUT"),
+        ("DELETE", "/rooms", "GET, HEAD"),
         ("POST", "/rooms", "GET, HEAD"),
         ("POST", "/general", "GET, HEAD"),
         ("POST", "/", "GET, HEAD"),
@@ -199,7 +202,11 @@ def test_wrong_methods_are_405_and_told_the_right_ones(history: Worker, method: 
 
 
 @pytest.mark.parametrize(
-    "path", ["/a/b", "/rooms/a/b", "/raft/1/2", "/raft/x", "/raft/%31", "/web/", "/web/nothing", "/web/../index.html"]
+    "path",
+    [
+        *("/rooms/a/retention/b", "/rooms//retention", "/retention/", "/a/b", "/rooms/a/b", "/raft/1/2", "/raft/x"),
+        *("/raft/%31", "/web/", "/web/nothing", "/web/../index.html"),
+    ],
 )
 def test_unknown_paths_are_404(history: Worker, path: str) -> None:
     answer = history.exchange(b"GET %b HTTP/1.1\r\nHost: x\r\n\r\n" % path.encode())

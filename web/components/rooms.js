@@ -36,6 +36,7 @@ export function mountRooms(store, session, find) {
     const wanted = input.value.trim().toLocaleLowerCase();
     const names = new Set(store.rooms.keys());
     if (store.room && !store.refused) names.add(store.room);
+    for (const name of items.keys()) if (!names.has(name)) items.delete(name);
     const found = [...names].filter((name) => name.toLocaleLowerCase().includes(wanted)).sort(collator.compare);
     list.replaceChildren(...found.slice(0, SHOWN_MAX).map(item));
     const more = found.length > SHOWN_MAX || (store.roomsTruncated && !wanted);

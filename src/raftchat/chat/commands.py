@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import orjson
 
+from raftchat.chat import invisible
 from raftchat.chat.errors import Refused
 from raftchat.chat.policy import Policy
 from raftchat.config import Config
@@ -43,14 +44,20 @@ def _name(name: str, what: str, size_max_bytes: int) -> bytes:
         raise Refused(f"{what}_empty", f"The {what} name is empty.")
     if _CONTROL.search(name):
         raise Refused(f"{what}_control_character", f"The {what} name contains a control character.")
+    if (char := invisible.find(name)) is not None:
+        raise Refused(
+            f"{what}_invisible_character",
+            f"The {what} name contains U+{ord(char):04X}, which cannot be seen or changes the order of what is.",
+        )
     return data
 
 
 def room_key(name: str, config: Config) -> bytes:
     """The key of a room's records: its name in UTF-8, exactly as given (no case folding, no normalisation).
 
-    Raises Refused: `room_empty`, `room_too_long`, `room_invalid_utf8`, `room_control_character`, `room_slash`,
-    `room_dot`. The last two because a room is one segment of a path: `/` splits it, and clients resolve `.` and `..`.
+    Raises Refused: `room_empty`, `room_too_long`, `room_invalid_utf8`, `room_control_character`,
+    `room_invisible_character`, `room_slash`, `room_dot`. The last two because a room is one segment of a path: `/`
+    splits it, and clients resolve `.` and `..`.
     """
     key = _name(name, "room", config.name_size_max_bytes)
     if "/" in name:
@@ -61,7 +68,8 @@ def room_key(name: str, config: Config) -> bytes:
 
 
 def check_user(name: str, config: Config) -> None:
-    """Raises Refused: `user_empty`, `user_too_long`, `user_invalid_utf8`, `user_control_character`."""
+    """Raises Refused: `user_empty`, `user_too_long`, `user_invalid_utf8`, `user_control_character`,
+    `user_invisible_character`."""
     _name(name, "user", config.name_size_max_bytes)
 
 

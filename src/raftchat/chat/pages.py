@@ -64,7 +64,12 @@ def select(source: Source, room: Room, key: bytes, last_index: int, how: str, cu
 
 
 def part(room: Room, ids: Sequence[int]) -> Page:
-    """The page of these IDs, which follow each other in the room; not none."""
+    """The page of these IDs, which follow each other in the room.
+
+    None of them: the log is ahead of this state, and has already let go of what is still to be removed here.
+    """
+    if not ids:
+        return Page(ids, None, None)
     return Page(
         ids,
         older=ids[0] if ids[0] > room.first_id else None,

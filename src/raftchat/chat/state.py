@@ -283,29 +283,42 @@ class ChatState:
     @classmethod
     def _decoded(cls, document: dict[str, Any]) -> ChatState:
         state = cls()
-        state.applied_index = document["AppliedIndex"]
-        state.applied_time_ms = document["AppliedTime"]
-        state.retention_time_ms = document["RetentionTime"]
+        state.applied_index, state.applied_time_ms, state.retention_time_ms = numbers = tuple(
+            document[name] for name in ("AppliedIndex", "AppliedTime", "RetentionTime")
+        )
+        if any(type(number) is not int or number < 0 for number in numbers):
+            raise ValueError("not a chat state: an index or a time is no number")
         cluster = document["ClusterPolicy"]
         state.policies = Policies(
             None if cluster is None else Policy.from_json(cluster, cluster=True),
-            document["ClusterPolicyWasSet"],
+            _true_or_false(document["ClusterPolicyWasSet"]),
             {name.encode(): Policy.from_json(policy, cluster=False) for name, policy in document["RoomPolicies"]},
         )
         for name, floor, *numbers in document["Rooms"]:
             key = name.encode()
             room = state._rooms[key] = Room(name, floor)
             room.first_id, room.last_id, room.count, room.bytes, room.last_time_ms, room.trimmed_time_ms = numbers
-            if not room.count:
+            if room.count and floor <= room.first_id <= room.last_id <= state.applied_index and room.bytes > 0:
+                state.messages += room.count
+                state.bytes += room.bytes
+            elif not room.count and not room.first_id and not room.bytes and 0 < room.last_id < floor:
                 state._empty.add(key)
+            else:
+                raise ValueError(f"not a chat state: the numbers of room {name!r} do not fit")
             state._keys.append(key)
-            state.messages += room.count
-            state.bytes += room.bytes
+        if state._keys != sorted(state._rooms):
+            raise ValueError("not a chat state: its rooms are not in order")
         return state
 
     def state_hash(self) -> str:
         """A digest that is equal on every node that applied the same entries. Costs a walk over all rooms."""
         return xxhash.xxh3_128_hexdigest(self.encode())
+
+
+def _true_or_false(value: Any) -> bool:
+    if type(value) is not bool:
+        raise ValueError("not a chat state: what is true or false is neither")
+    return value
 
 
 def _key(text: str) -> bytes:

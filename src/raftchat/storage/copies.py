@@ -87,10 +87,9 @@ class Copy:
         """Files that hold, without a gap, what a snapshot stands on, each with its last entry.
 
         Those that it names, if they are there. Else what they were made of, which holds more than is needed; else what
-        was made of them since, which holds enough as long as the snapshot is one of the two newest.
+        was made of them since, which holds enough as long as the snapshot is one of the two newest. The oldest may have
+        been dropped, as nothing lives in them; whoever reads the rest can count whether that is so.
         """
-        if not state.segments:
-            return []
         named = {(name.sequence, name.revision, name.segment_id) for name in state.segments}
 
         def rank(file: SegmentFile) -> tuple[bool, int]:
@@ -105,7 +104,10 @@ class Copy:
                     return [(file, end), *rest]
             return None
 
-        return onwards(state.segments[0].base_index)
+        for index in [*(name.base_index for name in state.segments), state.index + 1]:
+            if (cover := onwards(index)) is not None:
+                return cover
+        return None
 
     def _sealed_index(self, file: SegmentFile) -> int:
         """The last entry that counts in a segment, 0 if that cannot be told."""

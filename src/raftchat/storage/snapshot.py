@@ -191,7 +191,7 @@ def paths(directory: str) -> list[str]:
 
 def prune(directory: str, keep: int = 2, spare: Collection[str] = ()) -> list[str]:
     """Remove all but the newest `keep` snapshots and those whose paths are in `spare`, the oldest first, and what
-    writes that broke off have left: the paths removed. Durable on return. Not while one is being written. Raises OSError.
+    writes that broke off have left: the paths removed. Durable on return. Not while one is written. Raises OSError.
     """
     old = [path for path in reversed(paths(directory)[keep:]) if path not in spare]
     left = [os.path.join(directory, n) for n in os.listdir(directory) if _TEMPORARY.fullmatch(n)]

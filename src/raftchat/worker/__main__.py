@@ -1,8 +1,8 @@
 """A worker process, started by the supervisor (`ipc/child.py`). Turns what ended it into an exit code, knows nothing
 else.
 
-0: was asked to stop. 1: the Raft process went away. 3: the log holds what this version does not know. 4: the log is
-corrupt.
+0: was asked to stop. 1: the Raft process went away, or the snapshot was no good; worth another try. 3: the log holds
+what this version does not know. 4: the log is corrupt.
 """
 
 from __future__ import annotations
@@ -15,14 +15,22 @@ import sys
 import uvloop
 
 from raftchat import _log, logs
-from raftchat.chat.state import UnknownKind
+from raftchat.chat.state import ChatState, UnknownKind
 from raftchat.ipc.child import ChildConfig, read_child_config
+from raftchat.storage import snapshot
 from raftchat.worker.server import WorkerServer
 from raftchat.worker.static import web_directory
 
 
+def load_state(path: str) -> ChatState:
+    """The state in a snapshot. Raises OSError, StorageError, NewerState, and ValueError if it is no state."""
+    return ChatState.decode(snapshot.load(path).state)
+
+
 async def _run(child: ChildConfig) -> int:
-    server = WorkerServer(child.config, open_reader=_log.LogReader, pack=_log.pack, web=web_directory())
+    server = WorkerServer(
+        child.config, open_reader=_log.LogReader, load_state=load_state, pack=_log.pack, web=web_directory()
+    )
     http = [socket.socket(fileno=number) for number in child.fds["http"]]
     ipc = socket.socket(fileno=child.fds["ipc"])
     for sock in (*http, ipc):

@@ -16,11 +16,13 @@ from starlette.responses import Response
 from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
-from raftchat.worker import health, openapi, raft, rooms, static
+from raftchat.worker import health, openapi, raft, retention, rooms, static
+from raftchat.worker.body import ClientGone
 from raftchat.worker.messages import GetMessages
-from raftchat.worker.post import ClientGone, PostMessage
+from raftchat.worker.post import PostMessage
 from raftchat.worker.problems import Problem, internal_error
 from raftchat.worker.respond import Headers, reject_socket, respond_problem
+from raftchat.worker.rooms import RemoveRoom
 from raftchat.worker.security import API_HEADERS
 from raftchat.worker.services import Services
 from raftchat.worker.socket import Stream
@@ -28,7 +30,7 @@ from raftchat.worker.socket import Stream
 log = logging.getLogger(__name__)
 
 _ROOM = b"/rooms/"
-_ROOM_METHODS = "GET, HEAD, POST"
+_ROOM_METHODS = "DELETE, GET, HEAD, POST"
 
 
 class App:
@@ -36,6 +38,7 @@ class App:
         self._services = services
         self._post = PostMessage(services)
         self._get = GetMessages(services)
+        self._remove = RemoveRoom(services)
         self._stream = Stream(services)
         self._others = Starlette(
             routes=[
@@ -43,6 +46,7 @@ class App:
                 *health.routes(services),
                 *openapi.routes(services.config),
                 *raft.routes(services),
+                *retention.routes(services),
                 Route("/ws", _upgrade_required),
                 *rooms.routes(services),
             ],
@@ -79,6 +83,8 @@ class App:
                 await self._post(scope, receive, send, segment)
             elif method in ("GET", "HEAD"):
                 await self._get(scope, send, segment)
+            elif method == "DELETE":
+                await self._remove(scope, send, segment)
             else:
                 raise Problem(
                     "method_not_allowed",

@@ -41,15 +41,6 @@ class PageRequest:
     local: bool
     min_index: int
 
-    def select(self, ids: Sequence[int]) -> Page:
-        if self.how == "newest":
-            return pages.newest(ids, self.limit)
-        if self.how == "before":
-            return pages.before(ids, self.cursor, self.limit)
-        if self.how == "after":
-            return pages.after(ids, self.cursor, self.limit)
-        return pages.around(ids, self.cursor, self.limit)
-
 
 class Pages:
     def __init__(self, services: Services) -> None:
@@ -82,18 +73,26 @@ class Pages:
         )
 
     def render(self, request: PageRequest) -> tuple[bytes, bytes]:
-        """The page as JSON, and its Link header or nothing. Raises what reading the log may raise (`unreadable`)."""
+        """The page as JSON, and its Link header or nothing. Raises what reading the log may raise (`unreadable`).
+
+        In one turn of the loop, in which neither the state nor what is known of the log changes: what was selected
+        can be rendered, whatever is removed meanwhile.
+        """
         services = self._services
         services.counters.pages += 1
-        room = services.replica.state.room(request.key)
+        replica = services.replica
+        room = replica.state.room(request.key)
         if room is None:
             return b"[]", b""
-        page = request.select(room.ids)
+        page = pages.select(
+            replica.reader, room, request.key, replica.applied_index, request.how, request.cursor, request.limit
+        )
         body = b"[]"
         if len(page.ids) > _BLOCK:
-            body, page = self._render_blocks(page, room.ids, newest_first=request.how in ("newest", "before"))
+            body, shown = self._render_blocks(page, newest_first=request.how in ("newest", "before"))
+            page = pages.part(room, shown)
         elif page.ids:
-            body = services.replica.reader.page(page.ids)
+            body = replica.reader.page(page.ids)
         if page.older is None and page.newer is None:
             return body, b""
         return body, _link(request, page)
@@ -103,8 +102,8 @@ class Pages:
         log.error("A page cannot be read: %s", error, extra={"error": type(error).__name__})
         return unreadable()
 
-    def _render_blocks(self, page: Page, ids: Sequence[int], *, newest_first: bool) -> tuple[bytes, Page]:
-        """The page as JSON, and what of it was rendered: if it becomes too large it ends before its limit."""
+    def _render_blocks(self, page: Page, *, newest_first: bool) -> tuple[bytes, Sequence[int]]:
+        """The page as JSON, and the IDs that were rendered: if it becomes too large it ends before its limit."""
         reader = self._services.replica.reader
         starts = range(0, len(page.ids), _BLOCK)
         blocks: list[bytes] = []
@@ -120,12 +119,7 @@ class Pages:
                 break
         if newest_first:
             blocks.reverse()
-        shown = page.ids[-used:] if newest_first else page.ids[:used]
-        return b"[" + b",".join(blocks) + b"]", Page(
-            shown,
-            older=shown[0] if shown[0] != ids[0] else None,
-            newer=shown[-1] if shown[-1] != ids[-1] else None,
-        )
+        return b"[" + b",".join(blocks) + b"]", page.ids[-used:] if newest_first else page.ids[:used]
 
 
 class GetMessages:

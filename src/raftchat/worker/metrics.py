@@ -59,8 +59,9 @@ class _NodeCollector(Collector):
         self._state = state
 
     def collect(self) -> Iterable[Metric]:
-        yield _gauge("rooms", "Rooms that have messages.", len(self._state))
+        yield _gauge("rooms", "Rooms, those that retention left without messages included.", len(self._state))
         yield _gauge("messages", "Messages in all rooms.", self._state.messages)
+        yield _gauge("messages_bytes", "What they occupy in the log.", self._state.bytes)
         yield _gauge("applied_index", "Last entry applied by the worker that answers.", self._state.applied_index)
         yield _gauge("raft_up", "1 if this node's Raft process answers.", int(self._status is not None))
         if self._status is not None:

@@ -19,6 +19,7 @@ from raftchat.worker.security import API_HEADERS
 
 Json = dict[str, Any]
 
+_LOOPBACK = "For clients on the node's own machine only, as long as there are no accounts."
 _INDEX_HEADER = {"X-Raft-Index": {"$ref": "#/components/headers/RaftIndex"}}
 
 
@@ -45,6 +46,10 @@ def document(config: Config) -> Json:
         "servers": [{"url": "."}],
         "paths": {
             "/rooms/{room}": _room(config),
+            "/rooms/{room}/retention": _retention(
+                "room", "RoomRetention", [{"$ref": "#/components/parameters/Room"}], 422
+            ),
+            "/retention": _retention("cluster", "Retention", []),
             "/rooms": _rooms(config),
             "/{room}": _short_room(),
             "/raft": {"get": _get("The members, and what this node knows of them", "raft", ref("Status"), 503)},
@@ -105,6 +110,60 @@ def _room(config: Config) -> Json:
                     "content": {"application/json": {"schema": {"type": "array", "items": ref("Message")}}},
                 },
                 **_problems(400, 422, 503),
+            },
+        },
+        "delete": {
+            "operationId": "removeRoom",
+            "summary": "Remove a room and all its messages",
+            "description": f"{_LOOPBACK} The same answer if there is no such room.",
+            "responses": {
+                "204": {"description": "Committed", "headers": _INDEX_HEADER},
+                **_problems(400, 403, 422, 503, 507),
+            },
+        },
+    }
+
+
+def _retention(whose: str, schema: str, parameters: list[Json], *statuses: int) -> Json:
+    answer = {"application/json": {"schema": ref(schema)}}
+    name = schema.replace("Retention", "")
+    return {
+        "parameters": parameters,
+        "get": {
+            "operationId": f"get{name}Retention",
+            "summary": f"What is kept: the policy of the {whose}",
+            "description": _LOOPBACK,
+            "parameters": _consistency(),
+            "responses": {
+                "200": {"description": "The policy", "headers": _INDEX_HEADER, "content": answer},
+                **_problems(400, 403, 503, *statuses),
+            },
+        },
+        "put": {
+            "operationId": f"put{name}Retention",
+            "summary": f"Set the policy of the {whose}",
+            "description": f"{_LOOPBACK} What is left out is not limited. Removal begins at once and goes on for ever.",
+            "parameters": [
+                _query("dry_run", {"type": "boolean", "default": False})
+                | {"description": "Change nothing, tell what would go now."}
+            ],
+            "requestBody": {"required": True, "content": {"application/json": {"schema": ref(f"New{schema}")}}},
+            "responses": {
+                "200": {
+                    "description": "Committed: the policy as it is now. With dry_run: what would go",
+                    "headers": _INDEX_HEADER,
+                    "content": {"application/json": {"schema": {"oneOf": [ref(schema), ref("DryRun")]}}},
+                },
+                **_problems(400, 403, 413, 422, 503, 507),
+            },
+        },
+        "delete": {
+            "operationId": f"delete{name}Retention",
+            "summary": f"Remove the policy of the {whose}",
+            "description": _LOOPBACK,
+            "responses": {
+                "204": {"description": "Committed", "headers": _INDEX_HEADER},
+                **_problems(400, 403, 503, 507, *statuses),
             },
         },
     }

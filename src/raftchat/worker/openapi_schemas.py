@@ -15,8 +15,26 @@ _ID = {"type": "integer", "minimum": 1, "description": "Index in the Raft log: u
 _TIME = {"type": "string", "format": "date-time"}
 
 
+_AGE = ["string", "number", "null"], "Seconds, or with a unit (ms, s, m, h, d): 30d."
+_SIZE = ["string", "integer", "null"], "Bytes, or with a unit (KiB, MiB, GiB, kB, MB, GB): 64MiB."
+_COUNT = ["integer", "null"], "At least 1."
+_LIMITS = {"MaxAge": _AGE, "MaxMessages": _COUNT, "MaxBytes": _SIZE}
+_CLUSTER_LIMITS = {**_LIMITS, "MaxRooms": _COUNT, "EmptyRoomAge": _AGE}
+
+
+def _new_policy(limits: dict[str, tuple[list[str], str]]) -> Json:
+    properties = {name: {"type": types, "description": text} for name, (types, text) in limits.items()}
+    return {"type": "object", "properties": properties, "description": "null, or left out: not limited."}
+
+
+def _policy(limits: dict[str, tuple[list[str], str]]) -> dict[str, Json]:
+    """As it is shown: ages in whole seconds, else with a unit; sizes in bytes."""
+    return {name: {"type": ["integer", "null", *(["string"] if of is _AGE else [])]} for name, of in limits.items()}
+
+
 def components(config: Config) -> Json:
-    name = {"type": "string", "minLength": 1, "description": f"At most {config.name_size_max_bytes} bytes of UTF-8."}
+    what = f"At most {config.name_size_max_bytes} bytes of UTF-8; no characters of control, nor such as cannot be seen."
+    name = {"type": "string", "minLength": 1, "description": what}
     text = {"type": "string", "minLength": 1, "description": f"At most {config.message_size_max_bytes} bytes of UTF-8."}
     return {
         "schemas": {
@@ -26,11 +44,33 @@ def components(config: Config) -> Json:
             "Room": _object(
                 {
                     "Name": name,
-                    "Messages": {"type": "integer", "minimum": 1},
+                    "Messages": {"type": "integer", "minimum": 0, "description": "0: retention removed the last one."},
                     "Bytes": {"type": "integer", "description": "In the log, headers included."},
-                    "FirstID": _ID,
+                    "FirstID": {"type": "integer", "minimum": 0, "description": "0: it has no message."},
                     "LastID": _ID,
                     "LastPostedAt": _TIME,
+                }
+            ),
+            "NewRetention": _new_policy(_CLUSTER_LIMITS),
+            "NewRoomRetention": _new_policy(_LIMITS),
+            "Retention": _object(_policy(_CLUSTER_LIMITS)),
+            "RoomRetention": _object({**_policy(_LIMITS), "Effective": _object(_policy(_LIMITS))}),
+            "DryRun": _object(
+                {
+                    "Messages": {"type": "integer"},
+                    "Bytes": {"type": "integer"},
+                    "Rooms": {
+                        "type": "array",
+                        "items": _object(
+                            {
+                                "Name": name,
+                                "Messages": {"type": "integer"},
+                                "Bytes": {"type": "integer"},
+                                "Removed": {"type": "boolean", "description": "The room goes as well."},
+                            }
+                        ),
+                    },
+                    "Truncated": {"type": "boolean", "description": "There are more rooms than are told."},
                 }
             ),
             "Ready": _object(
@@ -107,10 +147,11 @@ def components(config: Config) -> Json:
 
 _STATUSES = {
     400: "Not HTTP, JSON, percent-encoding or a query as they should be",
+    403: "Not from here",
     404: "Nothing there",
     408: "The request did not arrive in time",
     413: "The body is too large; refused before it was read",
-    422: "JSON that is not a message, or a name that is not allowed",
+    422: "JSON that is not what belongs there, or a name that is not allowed",
     426: "Only a WebSocket is served here",
     503: "No leader, no quorum, or not in time; code and retryable say which",
     507: "The leader's disk is full",

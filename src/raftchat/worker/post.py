@@ -12,6 +12,7 @@ import orjson
 from starlette.types import Receive, Scope, Send
 
 from raftchat.chat.commands import KIND_POST, Refused, post_value
+from raftchat.worker.body import read_body
 from raftchat.worker.pending import Failure, Outcome, Posted
 from raftchat.worker.problems import Problem, failed_post, refused_body
 from raftchat.worker.respond import Headers
@@ -48,10 +49,6 @@ def failed(services: Services, failure: Failure) -> Problem:
     return failed_post(failure)
 
 
-class ClientGone(Exception):
-    """The client closed the connection before its request was whole: there is nobody to answer."""
-
-
 class PostMessage:
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -61,17 +58,14 @@ class PostMessage:
         """`segment`: the raw path segment that names the room. Raises Problem, ClientGone."""
         services = self._services
         began_s = services.clock_s()
-        content_length = None
-        for name, value in scope["headers"]:
-            if name == b"content-length":
-                content_length = int(value)
-            elif name == b"idempotency-key":
+        for name, _ in scope["headers"]:
+            if name == b"idempotency-key":
                 raise Problem(
                     "idempotency_not_supported",
                     "Idempotency-Key is not supported yet, and to ignore it could post a message twice. "
                     "The message was not posted.",
                 )
-        record = record_of_post(services, segment, await self._read(receive, content_length, scope))
+        record = record_of_post(services, segment, await read_body(scope, receive, services.config.body_size_max_bytes))
         decided: asyncio.Future[Outcome] = self._loop.create_future()
 
         def resolve(outcome: Outcome) -> None:
@@ -97,36 +91,3 @@ class PostMessage:
             }
         )
         await send({"type": "http.response.body", "body": answer})
-
-    async def _read(self, receive: Receive, content_length: int | None, scope: Scope) -> bytes:
-        size_max_bytes = self._services.config.body_size_max_bytes
-        if content_length is not None and content_length > size_max_bytes:
-            raise self._too_large(scope)
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            raise ClientGone
-        body: bytes = message["body"]
-        if message["more_body"]:
-            parts = [body]
-            size_bytes = len(body)
-            while message["more_body"] and size_bytes <= size_max_bytes:
-                message = await receive()
-                if message["type"] == "http.disconnect":
-                    raise ClientGone
-                parts.append(message["body"])
-                size_bytes += len(message["body"])
-            body = b"".join(parts)
-        if len(body) > size_max_bytes:
-            raise self._too_large(scope)
-        return body
-
-    def _too_large(self, scope: Scope) -> Problem:
-        size_max_bytes = self._services.config.body_size_max_bytes
-        # A client that waits for "100 Continue" may or may not send the body after a refusal (RFC 9110 section 10.1.1):
-        # only closing makes clear where the next request begins. Other bodies are read and dropped by the protocol.
-        waits = any(name == b"expect" for name, _ in scope["headers"])
-        return Problem(
-            "body_too_large",
-            f"The body is larger than {size_max_bytes} bytes.",
-            headers=[(b"connection", b"close")] if waits else [],
-        )

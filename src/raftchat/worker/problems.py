@@ -36,6 +36,7 @@ KINDS = {
     "invalid_json": Kind(400, False),
     "invalid_path": Kind(400, False),
     "invalid_query": Kind(400, False),
+    "loopback_only": Kind(403, False),
     "not_found": Kind(404, False),
     "room_not_found": Kind(404, False),
     "member_not_found": Kind(404, False),
@@ -115,12 +116,28 @@ _FAILURES = {
     Failure.OVERLOADED: ("overloaded", "More is being posted than a majority of the nodes can store."),
     Failure.DISK_FULL: ("disk_full", "The leader's disk is full. Reads go on; posts do once there is space."),
     Failure.SHUTTING_DOWN: ("shutting_down", "This node is shutting down. Post to another one."),
-    Failure.BAD: ("internal_error", "The message was encoded in a way that the log does not take."),
+    Failure.BAD: ("internal_error", "This was encoded in a way that the log does not take."),
+}
+
+
+_CHANGE_DETAILS = {
+    Failure.NOT_COMMITTED: "The leader changed before this was committed. It was not done and will not be.",
+    Failure.UNKNOWN: "The change was handed to the cluster, but no decision came in time. It may be done, now or "
+    "later: look before asking for it again.",
+    Failure.OVERLOADED: "More is waiting than a majority of the nodes can store.",
+    Failure.DISK_FULL: "The leader's disk is full: not even this can be written down. It can once there is space.",
+    Failure.SHUTTING_DOWN: "This node is shutting down. Ask another one.",
 }
 
 
 def failed_post(failure: Failure) -> Problem:
     return Problem(*_FAILURES[failure])
+
+
+def failed_change(failure: Failure) -> Problem:
+    """Of what administrators change: codes as those of posts."""
+    code, detail = _FAILURES[failure]
+    return Problem(code, _CHANGE_DETAILS.get(failure, detail))
 
 
 def unreadable() -> Problem:

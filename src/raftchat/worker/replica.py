@@ -1,17 +1,20 @@
-"""This worker's copy of the chat: applies what is committed, slice by slice, and tells whoever waits for it.
+"""This worker's copy of the chat: begins from a snapshot, applies what is committed, slice by slice, and tells whoever
+waits for it.
 
 Knows the order in which one applied slice concerns others: state, then posts, then sockets, then reads. Does not know
-frames of the IPC, HTTP, or who sits behind a socket.
+frames of the IPC, HTTP, or who sits behind a socket. Of messages it keeps nothing: where they lie, the reader knows.
 """
 
 from __future__ import annotations
 
 import asyncio
 import heapq
+from array import array
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from raftchat.chat.state import ChatState, Run
+from raftchat.chat import apply, retention
+from raftchat.chat.state import ChatState
 from raftchat.config import Config
 from raftchat.worker.hub import FrameSource, Hub
 from raftchat.worker.pending import PendingPosts
@@ -21,12 +24,14 @@ _SLICE_MAX = 65_536
 _SLICE_TIME_MAX_S = 0.005
 
 
-class Reader(FrameSource, Protocol):
+class Reader(FrameSource, apply.Source, retention.Source, Protocol):
     """The part of `_log.LogReader` that a worker uses."""
 
     def add_segment(self, sequence: int, base_index: int, revision: int = 0) -> None: ...
-    def scan(self, first_index: int, last_index: int) -> Sequence[Run]: ...
+    def use_index(self, sequence: int) -> bool: ...
     def term_at(self, index: int) -> int: ...
+    def below(self, key: bytes, index: int, limit: int, floor: int) -> array[int]: ...
+    def above(self, key: bytes, index: int, limit: int, last_index: int) -> array[int]: ...
     def page(self, indexes: Sequence[int]) -> bytes: ...
     def close(self) -> None: ...
 
@@ -35,9 +40,17 @@ class NotApplied(Exception):
     """The entry that was waited for was not applied in time."""
 
 
+class CannotBegin(Exception):
+    """The snapshot cannot be used: it was replaced by a newer one since this worker was told of it, or it is bad.
+
+    The next worker is told of another.
+    """
+
+
 class Replica:
-    """`on_fatal(error)` is called once if a committed entry cannot be read or interpreted; nothing is applied after it.
-    `on_replayed()` is called once, when what was committed before this worker came has been applied."""
+    """`on_fatal(error)` is called once if the snapshot cannot be used, or a committed entry not be read or interpreted;
+    nothing is applied after it. `on_replayed()` is called once, when what was committed before this worker came has
+    been applied."""
 
     def __init__(
         self,
@@ -45,6 +58,7 @@ class Replica:
         loop: asyncio.AbstractEventLoop,
         clock_s: Callable[[], float],
         open_reader: Callable[[str], Reader],
+        load_state: Callable[[str], ChatState],
         pending: PendingPosts,
         hub: Hub,
         on_fatal: Callable[[Exception], None],
@@ -58,6 +72,7 @@ class Replica:
         self._loop = loop
         self._clock_s = clock_s
         self._open_reader = open_reader
+        self._load_state = load_state
         self._pending = pending
         self._hub = hub
         self._on_fatal = on_fatal
@@ -81,15 +96,24 @@ class Replica:
 
     # From the Raft process
 
-    def open(self, log_directory: str) -> None:
+    def open(self, log_directory: str, snapshot: str | None) -> None:
+        """Begin with the state of a snapshot (its path), or with nothing, at the first entry."""
         assert self._reader is None, "a second HELLO"
         self._reader = self._open_reader(log_directory)
+        if snapshot is not None:
+            try:
+                self.state = self._load_state(snapshot)
+            except Exception as error:
+                self._fail(CannotBegin(f"the snapshot {snapshot} cannot be used: {error}"))
+            else:
+                self.committed_index = self.state.applied_index
 
     def add_segment(self, sequence: int, base_index: int, revision: int) -> None:
-        if revision:
-            self.reader.add_segment(sequence, base_index, revision)
-        else:
-            self.reader.add_segment(sequence, base_index)
+        self.reader.add_segment(sequence, base_index, revision)
+
+    def use_index(self, sequence: int) -> None:
+        # If it cannot be used, the reader makes its own, in memory.
+        self.reader.use_index(sequence)
 
     def commit(self, index: int) -> None:
         """Entries up to `index` are committed. They are applied by `advance`."""
@@ -111,8 +135,7 @@ class Replica:
                 self._apply(first, last)
             except Exception as error:
                 # Whatever it was, applying it again would fail again, and to go on without it would be wrong.
-                self.failed = True
-                self._on_fatal(error)
+                self._fail(error)
                 return
             self._adapt(last - first + 1, self._clock_s() - began)
             if self.applied_index < self.committed_index:
@@ -120,7 +143,7 @@ class Replica:
                 self._loop.call_soon(self._advance_again)
         elif self._pending.has_decided(self.applied_index):
             # Answered by a former leader only after its successor's commit index had come.
-            self._pending.decide(self.applied_index, self.reader.term_at)
+            self._decide()
         if not self.replayed and self._replay_index is not None and self.applied_index >= self._replay_index:
             self.replayed = True
             self._on_replayed()
@@ -130,13 +153,24 @@ class Replica:
         self.advance()
 
     def _apply(self, first: int, last: int) -> None:
-        self.state.apply(first, last, self.reader.scan(first, last))
-        self._pending.decide(last, self.reader.term_at)
+        apply.advance(self.state, self.reader, first, last)
+        self._decide()
         self._hub.publish(self.reader, first, last)
         while self._waiting and self._waiting[0][0] <= last:
             future = heapq.heappop(self._waiting)[2]
             if not future.done():
                 future.set_result(None)
+
+    def _decide(self) -> None:
+        try:
+            self._pending.decide(self.applied_index, self.reader.term_at)
+        except IndexError:
+            # Its answer was so late that the entry has been compacted away.
+            self._pending.abandon()
+
+    def _fail(self, error: Exception) -> None:
+        self.failed = True
+        self._on_fatal(error)
 
     def _adapt(self, entries: int, took_s: float) -> None:
         """Slices as large as fit into a turn that others hardly notice."""

@@ -1,4 +1,4 @@
-"""`GET /rooms`, the list of rooms, and `GET /{room}`, the short way to one of them.
+"""`GET /rooms`, the list of rooms, `GET /{room}`, the short way to one of them, and the end of one.
 
 Does not know messages (`messages.py`, `post.py`).
 """
@@ -11,8 +11,11 @@ import orjson
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
+from starlette.types import Scope, Send
 
+from raftchat.chat.commands import remove_room
 from raftchat.chat.state import Room
+from raftchat.worker.change import commit_change, require_loopback
 from raftchat.worker.pending import rfc3339
 from raftchat.worker.problems import Problem
 from raftchat.worker.query import Query
@@ -69,6 +72,35 @@ class _Rooms:
         headers["X-Raft-Index"] = str(services.replica.applied_index)
         headers["Location"] = location.decode("latin-1")
         return Response(status_code=307, headers=headers)
+
+
+class RemoveRoom:
+    """`DELETE /rooms/{room}`: the room goes, and with it all its messages and its policy."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+
+    async def __call__(self, scope: Scope, send: Send, segment: bytes) -> None:
+        """`segment`: the raw path segment that names the room. Raises Problem.
+
+        204 whether or not there was such a room: a request that is repeated must not end otherwise than the first
+        would have, and what is asked for is so in either case.
+        """
+        services = self._services
+        require_loopback(scope)
+        key = services.room_of_segment(segment)
+        if not self._known(key):
+            # Unknown here so far. That it exists nowhere must be confirmed, but need not be written down.
+            await services.settle(local=False, min_index=0)
+        if self._known(key):
+            await commit_change(services, remove_room(key))
+        index = (b"x-raft-index", b"%d" % services.replica.applied_index)
+        await send({"type": "http.response.start", "status": 204, "headers": [*API_HEADERS, index]})
+        await send({"type": "http.response.body", "body": b""})
+
+    def _known(self, key: bytes) -> bool:
+        state = self._services.replica.state
+        return state.room(key) is not None or key in state.policies.rooms
 
 
 def _details(room: Room) -> dict[str, str | int]:

@@ -18,6 +18,7 @@ from importlib.resources.abc import Traversable
 import orjson
 import uvicorn
 
+from raftchat.chat.state import ChatState
 from raftchat.config import Config
 from raftchat.ipc.adopt import adopt
 from raftchat.ipc.frames import Hello
@@ -76,11 +77,14 @@ class WorkerServer:
         config: Config,
         *,
         open_reader: Callable[[str], Reader],
+        load_state: Callable[[str], ChatState],
         pack: Callable[[int, bytes, bytes], bytes],
         web: Traversable,
         clock_s: Callable[[], float] = time.monotonic,
+        time_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
     ) -> None:
-        """Must be called in the loop that will run it. `open_reader(log directory)`, `pack`: those of `_log`."""
+        """Must be called in the loop that will run it. `open_reader(log directory)`, `pack`: those of `_log`.
+        `load_state(path of a snapshot)`: the state in it."""
         self.error: Exception | None = None
         self._config = config
         self._loop = asyncio.get_running_loop()
@@ -92,6 +96,7 @@ class WorkerServer:
             self._loop,
             clock_s,
             open_reader,
+            load_state,
             pending,
             self._hub,
             on_fatal=self._fail,
@@ -99,6 +104,7 @@ class WorkerServer:
         )
         self._link.on_hello = self._on_hello
         self._link.on_segment = self._replica.add_segment
+        self._link.on_indexed = self._replica.use_index
         self._link.on_commit = self._replica.commit
         self._link.on_turn = self._replica.advance
         self._link.on_lost = self._on_lost
@@ -112,6 +118,7 @@ class WorkerServer:
             pack=pack,
             room_of_segment=segment_decoder(config),
             clock_s=clock_s,
+            time_ms=time_ms,
         )
         self._server = _Server(self._uvicorn(App(services, web), short_cuts(services)), self._announce)
         self._stopping = False
@@ -159,7 +166,7 @@ class WorkerServer:
     # From the link and the replica
 
     def _on_hello(self, hello: Hello) -> None:
-        self._replica.open(hello.log_directory)
+        self._replica.open(hello.log_directory, hello.snapshot)
 
     def _announce(self) -> None:
         """Whichever comes last: the sockets are open, and what was committed is applied."""

@@ -26,6 +26,8 @@ class Services:
     """`query.segment_decoder`: raw path segment → key of the room. Raises Problem."""
     clock_s: Callable[[], float]
     """Monotonic seconds."""
+    time_ms: Callable[[], int]
+    """Time of day, milliseconds since 1970-01-01 UTC."""
 
     def counted(self) -> dict[str, int | float]:
         """All counters of this worker by name."""
