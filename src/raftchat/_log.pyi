@@ -9,6 +9,9 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, final
 
+from raftchat._log_sync import SyncPoint as SyncPoint
+from raftchat._log_sync import SyncThread as SyncThread
+
 Buffer = bytes | bytearray | memoryview
 
 RECORD_HEADER_BYTES: Final[int]
@@ -79,15 +82,6 @@ class Batch:
     segment_id: int
     data: memoryview
     membership: bytes | None
-
-@final
-class SyncPoint:
-    """An fdatasync to be made: begun by `Log.begin_sync`, waited for in any thread, ended by `Log.end_sync`."""
-
-    last_index: int
-    generation: int
-    def wait(self) -> None:
-        """Flush, without the GIL. Raises OSError; then the process must end (assumption 5): the log refuses more."""
 
 def pack(kind: int, key: Buffer, value: Buffer, meta: Buffer = b"") -> bytes:
     """One unstamped record. Raises ValueError for kind 0, key over 64 KiB - 1 or meta over 255 bytes."""
