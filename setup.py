@@ -34,6 +34,7 @@ setup(
                 "_log_record",
                 "_log_scan",
                 "_log_segment",
+                "_log_sync",
             )
         ],
         build_dir="build/checked" if CHECKED else "build",

@@ -9,6 +9,9 @@ from array import array
 from collections.abc import Callable, Mapping, Sequence
 from typing import Final, NamedTuple, final
 
+from raftchat._log_sync import SyncPoint as SyncPoint
+from raftchat._log_sync import SyncThread as SyncThread
+
 Buffer = bytes | bytearray | memoryview
 
 RECORD_HEADER_BYTES: Final[int]
@@ -79,15 +82,6 @@ class Batch:
     segment_id: int
     data: memoryview
     membership: bytes | None
-
-@final
-class SyncPoint:
-    """An fdatasync to be made: begun by `Log.begin_sync`, waited for in any thread, ended by `Log.end_sync`."""
-
-    last_index: int
-    generation: int
-    def wait(self) -> None:
-        """Flush, without the GIL. Raises OSError; then the process must end (assumption 5): the log refuses more."""
 
 def pack(kind: int, key: Buffer, value: Buffer, meta: Buffer = b"") -> bytes:
     """One unstamped record. Raises ValueError for kind 0, key over 64 KiB - 1 or meta over 255 bytes."""
@@ -222,7 +216,7 @@ def compact(
     """
 
 def write_index(segment: Segment) -> int:
-    """Make the `.idx` file of a sealed segment, in any thread, without the GIL: its size in bytes. Raises as `compact`."""
+    """Make the `.idx` file of a sealed segment, in any thread, mostly without the GIL: its size. Raises as `compact`."""
 
 def has_index(segment: Segment) -> bool:
     """Whether its `.idx` is there, whole and of this version, postings not looked at. Costs a few pages."""
@@ -264,7 +258,7 @@ class LogReader:
         """
 
     def use_index(self, sequence: int) -> bool:
-        """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be used."""
+        """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be."""
 
     def bad_indexes(self) -> list[int]:
         """Sequences of the segments whose index was to be used and cannot be: to be made again, and used again."""
@@ -287,8 +281,8 @@ class LogReader:
     def trim(
         self, key: bytes, floor: int, last_index: int, *, messages: int, bytes: int, before_ms: int, below: int
     ) -> Trim:
-        """The floor that removes as little as it can so that, of the posts of a room from `floor` to `last_index`, at least
-        `messages` and `bytes` go, and all that are older than `before_ms` or lie below index `below`.
+        """The floor that removes as little as it can so that, of the posts of a room from `floor` to `last_index`, at
+        least `messages` and `bytes` go, and all that are older than `before_ms` or lie below index `below`.
 
         Whole segments are counted by their index; records are read only where the floor comes to lie.
         """

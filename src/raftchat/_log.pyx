@@ -7,7 +7,6 @@ for `SyncPoint.wait`.
 
 cimport cython
 from cpython.buffer cimport PyBUF_SIMPLE, PyBuffer_Release, PyObject_GetBuffer
-from cpython.exc cimport PyErr_SetFromErrno
 from libc.stdint cimport uint32_t, uint64_t
 
 from raftchat._log_append cimport Source, copy_records
@@ -18,7 +17,8 @@ from raftchat._log_record cimport (
     salt_start, sizes_fault
 )
 from raftchat._log_header cimport SEGMENT_HEADER_SIZE
-from raftchat._log_segment cimport Descriptor, Segment as SegmentFile
+from raftchat._log_segment cimport Segment as SegmentFile
+from raftchat._log_sync cimport SyncPoint as SyncPoint_
 
 import os
 from collections import namedtuple
@@ -33,9 +33,7 @@ from raftchat._log_record import (
     KIND_MEMBERSHIP, KIND_NOOP, KIND_POST, KIND_REMOVE_ROOM, KIND_RETENTION, KIND_TRIM, RECORD_HEADER_BYTES
 )
 from raftchat._log_scan import KeyRun
-
-cdef extern from "unistd.h" nogil:
-    int fdatasync(int fd)
+from raftchat._log_sync import SyncPoint, SyncThread
 
 Segment = namedtuple("Segment", "sequence base_index segment_id path revision last_index size_bytes")
 Recovery = namedtuple("Recovery", "torn path offset dropped_bytes")
@@ -47,30 +45,6 @@ cdef object described(SegmentFile segment, last_index):
     return Segment(
         segment.sequence, segment.base_index, segment.segment_id, segment.path, segment.revision, last_index, segment.size
     )
-
-
-@cython.final
-cdef class SyncPoint:
-    """An fdatasync to be made: begun by `Log.begin_sync`, waited for in any thread, ended by `Log.end_sync`."""
-
-    cdef readonly uint64_t last_index
-    cdef readonly uint64_t generation
-    cdef Descriptor file                # None: nothing to flush. Kept open even if the file was sealed or unlinked
-    cdef Directory directory            # is told of a failure
-    cdef bint done
-
-    def wait(self):
-        """Flush, without the GIL. Raises OSError; then the process must end (assumption 5)."""
-        cdef Descriptor file = self.file
-        cdef int failed
-        if file is not None:
-            with self.directory.no_return():
-                with nogil:
-                    failed = fdatasync(file.fd)
-                if failed:
-                    PyErr_SetFromErrno(OSError)
-            self.file = None
-        self.done = True
 
 
 @cython.final
@@ -287,7 +261,7 @@ cdef class Log:
                     self.directory.unlink_dead()
                 except OSError as error:
                     if self.last_index >= first_index:  # Some of these records are in the log: there is no going back.
-                        self.directory.failure = error
+                        self.directory.fail(error)
                     raise
             if count:
                 part.size = size
@@ -340,15 +314,16 @@ cdef class Log:
 
     def begin_sync(self):
         """Older segments were synced when they were left, so the active one is all there is to flush."""
-        cdef SyncPoint point = SyncPoint.__new__(SyncPoint)
+        cdef SyncPoint_ point = SyncPoint_.__new__(SyncPoint_)
         self._require_usable()
         point.last_index = self.last_index
         point.generation = self.generation
         point.directory = self.directory
+        point.lock = self.directory.syncing
         point.file = self.directory.active.file if self.last_index > self.synced_index else None
         return point
 
-    def end_sync(self, SyncPoint point not None):
+    def end_sync(self, SyncPoint_ point not None):
         """Advance `synced_index` to the point's, unless the tail was cut since. Raises ValueError before `wait`."""
         if not point.done:
             raise ValueError("the sync was not waited for, or failed")

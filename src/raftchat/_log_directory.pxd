@@ -3,6 +3,7 @@
 from libc.stdint cimport uint64_t
 
 from raftchat._log_segment cimport Segment
+from raftchat._log_sync cimport SyncLock
 
 
 cdef class Directory:
@@ -12,7 +13,7 @@ cdef class Directory:
     cdef Segment first                  # the first behind all compacted ones: there the log without gaps begins
     cdef list retired                   # of (Segment, last entry that counted there)
     cdef object failure                 # OSError after which nothing may be written any more
-    cdef object syncing                 # held while something is made durable: who waits learns of a failure first
+    cdef SyncLock syncing
     cdef size_t segment_size_bytes      # of the next one
     cdef uint64_t sequence              # the highest in use
     cdef list dead                      # of Segment, to be unlinked

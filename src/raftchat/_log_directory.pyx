@@ -9,8 +9,10 @@ from libc.stdint cimport uint64_t
 from raftchat._log_header cimport parse_segment_name, segment_path
 from raftchat._log_record cimport INDEX_MAX
 from raftchat._log_segment cimport Descriptor, Segment, hold, make_segment, open_file, open_segment
+from raftchat._log_sync cimport SyncLock
 
 import contextlib
+import errno
 import os
 import threading
 
@@ -21,7 +23,7 @@ from raftchat._log_header import CorruptLog, Header
 cdef class Directory:
 
     def __init__(self, str path, new_segment_id, size_t segment_size_bytes):
-        self.syncing = threading.RLock()
+        self.syncing = SyncLock()
         self.preparing = threading.Lock()
         self.path = path
         self.new_segment_id = new_segment_id
@@ -171,13 +173,22 @@ cdef class Directory:
         threads, the second would succeed, and a segment with a hole would be sealed.
         """
         with self.syncing:
+            if self.failure is None and self.syncing.failure:
+                self.failure = OSError(self.syncing.failure, os.strerror(self.syncing.failure))
             if self.failure is not None:
                 raise OSError(self.failure.errno, "the log cannot go on after a failed sync") from self.failure
             try:
                 yield
             except OSError as error:
-                self.failure = error
+                self.fail(error)
                 raise
+
+    def fail(self, error):
+        """Nothing may be written any more."""
+        with self.syncing:
+            if self.failure is None:
+                self.failure = error
+            self.syncing.failure = error.errno or errno.EIO
 
     cdef list install(self, object compacted):
         """Put a compacted segment in place of the live ones it was made of, which are retired: (Segment, last entry)."""

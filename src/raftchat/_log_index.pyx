@@ -337,7 +337,7 @@ cdef int note_up_to(Notes notes, SegmentFile segment, uint64_t last_index) excep
 
 
 def write_index(segment):
-    """Make the `.idx` file of a sealed segment, in any thread, without the GIL: its size in bytes. Raises as `compact`."""
+    """Make the `.idx` file of a sealed segment, in any thread, mostly without the GIL: its size. Raises as `compact`."""
     cdef SegmentFile file = open_file(segment.path, False)
     cdef Notes notes = new_notes(file.base_index, file.start)
     if file.segment_id != segment.segment_id:

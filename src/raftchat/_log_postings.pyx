@@ -170,8 +170,11 @@ cdef class Notes(Postings):
             fault = record_fault(record, size - self.end, salt, 0 if gaps else self.next_index, 0, 0)
             if fault != FINE:
                 return fault
-            if not self.next_index <= record.index <= last_index or record.index - self.base_index > <uint32_t>-1:
+            if record.index < self.next_index or record.index - self.base_index > <uint32_t>-1:
                 return INDEX
+            if record.index > last_index:
+                self.next_index = last_index + 1
+                return FINE
             number = NOT_THERE
             if not self.add(record, self.end, &number):
                 no_memory[0] = True

@@ -53,7 +53,7 @@ cdef class LogReader:
         self.parts.add(self.directory, sequence, base_index, revision)
 
     def use_index(self, sequence):
-        """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be used."""
+        """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be."""
         cdef Part part
         self._require_open()
         for part in self.parts.known:
@@ -298,8 +298,8 @@ cdef class LogReader:
         self, bytes key, uint64_t floor, uint64_t last_index, *, uint64_t messages, uint64_t bytes, uint64_t before_ms,
         uint64_t below
     ):
-        """The floor that removes as little as it can so that, of the posts of a room from `floor` to `last_index`, at least
-        `messages` and `bytes` go, and all that are older than `before_ms` or lie below index `below`.
+        """The floor that removes as little as it can so that, of the posts of a room from `floor` to `last_index`, at
+        least `messages` and `bytes` go, and all that are older than `before_ms` or lie below index `below`.
 
         Whole segments are counted by their index; records are read only where the floor comes to lie.
         """

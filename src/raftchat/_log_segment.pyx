@@ -132,7 +132,7 @@ cdef class Segment:
         self.lender = lender
         self.walked = last_index + 1
         self.end = self.size if self.revision else 0
-        self.near_index = 0
+        self.near_index = self.near_offset = 0
         return 0
 
     cdef void note(self, uint64_t position, size_t offset) noexcept nogil:

@@ -9,13 +9,22 @@ from __future__ import annotations
 import contextlib
 import struct
 from collections.abc import Iterator
-from typing import Final, NamedTuple, Protocol
+from typing import Final, Protocol
 
 from xxhash import xxh3_64_intdigest
 
 from raftchat.log_disk import Disk, File, OsDisk
-from raftchat.log_records import KIND_POST, RECORD_HEADER_BYTES, BadRecord, Header, check_record, entry_at
-from raftchat.log_segment import CorruptLog, LogError, SegmentFile
+from raftchat.log_header import CorruptLog, LogError, index_path
+from raftchat.log_records import (
+    HEADER_LAYOUT,
+    KIND_POST,
+    RECORD_HEADER_BYTES,
+    BadRecord,
+    Header,
+    check_record,
+    entry_at,
+)
+from raftchat.log_segment import SegmentFile
 
 INDEX_VERSION: Final = 1
 INDEX_MAGIC: Final = b"rc-idx\n"
@@ -59,20 +68,21 @@ class Posts:
 
 class Postings(Protocol):
     def keys(self) -> list[bytes]:
-        """Of all rooms. Raises Rotten."""
+        """Of all rooms."""
 
     def find(self, key: bytes) -> Posts | None:
         """Raises Rotten."""
 
 
 def records_of(segment: SegmentFile, offset: int, index: int, last_index: int) -> Iterator[tuple[int, bytes, Header]]:
-    """(offset, bytes, header) of each entry from the one at `offset`, which is `index` or, where entries may be missing,
-    a later one, up to `last_index`; each checked. Raises CorruptLog.
+    """(offset, bytes, header) of each entry from the one at `offset` up to `last_index`, each checked. Raises CorruptLog.
+
+    The first is `index` or, where entries may be missing, a later one.
     """
     gaps = segment.header.revision != 0
     while index <= last_index and not (gaps and offset == segment.header.size_bytes):
         raw = segment.file.read(offset, RECORD_HEADER_BYTES)
-        size = Header(*struct.unpack("<QQIBBHQQQ", raw)).size if len(raw) == RECORD_HEADER_BYTES else 0
+        size = Header(*HEADER_LAYOUT.unpack(raw)).size if len(raw) == RECORD_HEADER_BYTES else 0
         data = segment.file.read(offset, size)
         try:
             header = check_record(data, 0, segment.header.segment_id, None if gaps else index)
@@ -194,10 +204,6 @@ def open_index(disk: Disk, segment: SegmentFile, last_index: int) -> Index:
         return Index(disk.open(index_path(segment.path), False), segment, last_index)
     except OSError as error:
         raise Rotten(str(error)) from error
-
-
-def index_path(segment_path: str) -> str:
-    return f"{segment_path.removesuffix('.log')}.idx"
 
 
 def encode(notes: Notes, segment: SegmentFile, last_index: int) -> bytes:

@@ -16,6 +16,8 @@ from raftchat.log_compact import Compacted, Segment, compact
 from raftchat.log_directory import Directory
 from raftchat.log_disk import Disk, File, OsDisk
 from raftchat.log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
+from raftchat.log_index import has_index, write_index
+from raftchat.log_lookup import Trim
 from raftchat.log_reader import KeyRun, LogReader
 from raftchat.log_records import (
     INDEX_MAX,
@@ -66,10 +68,13 @@ __all__ = [
     "Recovery",
     "Segment",
     "SyncPoint",
+    "Trim",
     "check_unstamped",
     "compact",
+    "has_index",
     "pack",
     "parse_batch",
+    "write_index",
 ]
 
 UNLIMITED = 2**62

@@ -45,7 +45,7 @@ class Kit:
     def reader(self, log: Any, name: str = "log") -> Any:
         reader = self.module.LogReader(self.path(name))
         for segment in log.segments():
-            reader.add_segment(segment.sequence, segment.base_index)
+            reader.add_segment(segment.sequence, segment.base_index, segment.revision)
         return reader
 
     def files(self, name: str = "log") -> list[Path]:

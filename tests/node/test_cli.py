@@ -125,7 +125,7 @@ def test_any_option_may_be_in_the_file_under_the_name_it_has_on_the_command_line
     code, output = invoke("--config", str(file))
     assert code == 2
     assert (
-        "there is no option 'node-id'; there are cluster, data-dir, election-timeout, heartbeat-interval, host, id"
+        "there is no option 'node-id'; there are cluster, data-dir, delete-grace, election-timeout, empty-room-age"
         in (" ".join(output.split()))
     )
 

@@ -60,12 +60,52 @@ class Loop:
         function(*arguments)
 
 
+class Syncs:
+    """`SyncThread` for points of the test's; instead of a descriptor it calls."""
+
+    def __init__(self, call_soon: Callable[..., None]) -> None:
+        self._call_soon = call_soon
+        self._work: queue.SimpleQueue[Point | None] = queue.SimpleQueue()
+        self._done: queue.SimpleQueue[Point | Exception] = queue.SimpleQueue()
+        self.on_done: Callable[[], None] = lambda: None
+
+    def run(self) -> None:
+        while (point := self._work.get()) is not None:
+            try:
+                point.wait()
+                self._done.put(point)
+            except Exception as error:
+                self._done.put(error)
+            self._call_soon(lambda: self.on_done())
+
+    def start(self, point: Point) -> None:
+        self._work.put(point)
+
+    def end(self) -> Point:
+        done = self._done.get(timeout=5)
+        if isinstance(done, Exception):
+            raise done
+        return done
+
+    def stop(self) -> None:
+        self._work.put(None)
+
+    def fileno(self) -> int:
+        return 77
+
+
 @pytest.fixture
 def parts(tmp_path: Path) -> tuple[Disk, Log, Loop, list[Any], str]:
     path = str(tmp_path / "hard-state")
     hard_state.create(path)
     log, loop, told = Log(), Loop(), []
-    disk = Disk(log, HardStateFile(OsFile(path)), loop.call_soon, told.append, told.append)
+    syncs = Syncs(loop.call_soon)
+
+    def add_reader(fd: int, function: Callable[[], None]) -> None:
+        assert fd == syncs.fileno()
+        syncs.on_done = function
+
+    disk = Disk(log, HardStateFile(OsFile(path)), loop.call_soon, told.append, told.append, syncs, add_reader)
     return disk, log, loop, told, path
 
 
@@ -89,21 +129,32 @@ def test_nothing_is_reported_before_it_is_durable(parts: tuple[Disk, Log, Loop, 
     disk.start(None)
     loop.run_one()
     assert told[1] == Persisted(HardState(3, 1, 2), 9, 0), "the hard state written last is told again"
-    assert {thread for _, thread in log.events} == {"disk"}
+    assert [thread for _, thread in log.events] == ["disk", "sync"]
     disk.close()
 
 
+@pytest.mark.parametrize("written", [None, HardState(3, 1, 2)], ids=["log alone", "hard state"])
 @pytest.mark.parametrize("error", [OSError(errno.EIO, "Input/output error"), AssertionError("term goes back")])
 def test_a_failed_write_is_told_once_and_never_tried_again(
-    parts: tuple[Disk, Log, Loop, list[Any], str], error: Exception
+    parts: tuple[Disk, Log, Loop, list[Any], str], error: Exception, written: HardState | None
 ) -> None:
     disk, log, loop, told, _ = parts
     log.error = error
     log.gate.set()
-    disk.start(None)
+    disk.start(written)
     loop.run_one()
     assert told == [log.error]
     assert disk.busy, "nothing may be written after it"
     assert log.synced_index == 0
     disk.close()
+    assert len(log.events) == 1
+
+
+def test_what_ends_after_the_close_is_not_reported(parts: tuple[Disk, Log, Loop, list[Any], str]) -> None:
+    disk, log, loop, told, _ = parts
+    disk.start(None)
+    log.gate.set()
+    disk.close()
+    loop.run_one()
+    assert told == []
     assert len(log.events) == 1

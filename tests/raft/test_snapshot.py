@@ -154,3 +154,33 @@ def test_reads_are_confirmed_by_followers_that_wait_for_state() -> None:
     cluster[1].raft.read_index(1)
     cluster.settle()
     assert [r.index for r in cluster[1].reads] == [21]
+
+
+@pytest.mark.parametrize("first_index", range(2, 22))
+@pytest.mark.parametrize("behind", [0, 3, 12])
+def test_a_log_that_is_compacted_under_a_leader_keeps_nobody_from_following(first_index: int, behind: int) -> None:
+    """5: whatever the follower was being sent, it goes on from the log if that still holds it, else by a snapshot."""
+    cluster = Cluster(Node(1, THREE, log_of(*[1] * 20)), Node(2, THREE, log_of(*[1] * 20)), Node(3, THREE))
+    cluster.elect(1)
+    cluster.settle()
+    cluster.crash(3)
+    for number in range(behind):
+        cluster.post(1, str(number))
+    cluster.settle()
+    leader = cluster[1]
+    snapshot_index = max(first_index - 1, 15)
+    leader.raft.snapshot_available(snapshot_index, leader.log.term_at(snapshot_index), 0, THREE.encode())
+    leader.log.drop_prefix(first_index)
+    cluster[2].log.drop_prefix(min(first_index + 1, 20))
+    cluster.restart(3)
+    for _ in range(4):
+        cluster.beat(1)
+    wanted = cluster[3].snapshot
+    if wanted is not None:
+        cluster[3].raft.step(SnapshotInstalled(wanted.last_index, wanted.last_term, 0, THREE.encode()))
+    for _ in range(4):
+        cluster.beat(1)
+    cluster.post(1, "last")
+    cluster.settle()
+    assert cluster[3].log.last_index == cluster[2].log.last_index == leader.log.last_index
+    assert leader.raft.status().followers[3].state == "replicate"

@@ -6,7 +6,6 @@ a page is defined by order alone, so it stays right while messages are posted an
 
 from __future__ import annotations
 
-import bisect
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -74,43 +73,4 @@ def part(room: Room, ids: Sequence[int]) -> Page:
         ids,
         older=ids[0] if ids[0] > room.first_id else None,
         newer=ids[-1] if ids[-1] < room.last_id else None,
-    )
-
-
-def newest(ids: Sequence[int], limit: int) -> Page:
-    return _page(ids, max(0, len(ids) - limit), len(ids))
-
-
-def before(ids: Sequence[int], cursor: int, limit: int) -> Page:
-    """The last `limit` IDs below `cursor`."""
-    stop = bisect.bisect_left(ids, cursor)
-    return _page(ids, max(0, stop - limit), stop, cursor=cursor)
-
-
-def after(ids: Sequence[int], cursor: int, limit: int) -> Page:
-    """The first `limit` IDs above `cursor`."""
-    start = bisect.bisect_right(ids, cursor)
-    return _page(ids, start, min(len(ids), start + limit), cursor=cursor)
-
-
-def around(ids: Sequence[int], cursor: int, limit: int) -> Page:
-    """`limit` IDs with `cursor`, or where it would be, in the middle; fewer only where the room ends."""
-    middle = bisect.bisect_left(ids, cursor)
-    start = max(0, min(middle - limit // 2, len(ids) - limit))
-    return _page(ids, start, min(len(ids), start + limit), cursor=cursor)
-
-
-def _page(ids: Sequence[int], start: int, stop: int, cursor: int | None = None) -> Page:
-    selected = ids[start:stop]
-    if not selected:
-        # Nothing on the asked side of the cursor; the other side may still hold something.
-        return Page(
-            selected,
-            older=cursor + 1 if cursor is not None and start > 0 else None,
-            newer=max(0, cursor - 1) if cursor is not None and stop < len(ids) else None,
-        )
-    return Page(
-        selected,
-        older=selected[0] if start > 0 else None,
-        newer=selected[-1] if stop < len(ids) else None,
     )

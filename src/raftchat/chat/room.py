@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from array import array
-
 
 class Room:
     """A room from its first message until it is removed. Its messages are those posted to it from `floor` on."""
@@ -13,7 +11,6 @@ class Room:
         "count",
         "first_id",
         "floor",
-        "ids",
         "last_id",
         "last_time_ms",
         "name",
@@ -36,5 +33,3 @@ class Room:
         """Log time of the newest message there ever was."""
         self.trimmed_time_ms = 0
         """Log time at which messages were last removed. 0: never."""
-        self.ids: array[int] = array("Q")
-        """IDs of its messages, ascending."""

@@ -138,7 +138,6 @@ class ChatState:
         if not room.count:
             room.first_id = run.indexes[0]
             self._empty.discard(run.key)
-        room.ids.extend(run.indexes)
         room.last_id = run.indexes[-1]
         room.count += len(run.indexes)
         room.bytes += run.bytes
@@ -189,7 +188,6 @@ class ChatState:
             fits = trim.messages == room.count and trim.bytes == room.bytes and trim.floor > room.last_id
         if not fits:
             return
-        del room.ids[: bisect.bisect_left(room.ids, trim.floor)]
         room.floor = trim.floor
         room.first_id = trim.first_id
         room.count -= trim.messages

@@ -137,8 +137,7 @@ def open_directory(config: Config, data_dir: str) -> OpenDirectory:
         _remove_orphans(log_directory(data_dir))
         index = start.state.applied_index
         history = [(index, Membership.decode(start.membership))]
-        changes = opened.find_kind(_log.KIND_MEMBERSHIP, index + 1) if index else opened.find_kind(_log.KIND_MEMBERSHIP)
-        for entry in changes:
+        for entry in opened.find_kind(_log.KIND_MEMBERSHIP, index + 1):
             history.append((entry.index, Membership.decode(entry.value)))
         # What a snapshot holds was committed.
         hard = HardState(file.term, file.vote, max(file.commit, index))

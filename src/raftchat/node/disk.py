@@ -1,8 +1,8 @@
 """Makes the log and the hard state durable: one write in flight, in a thread, so that turns go on meanwhile.
 
-The thread sleeps without the GIL, both while it waits for work and while the disk works. A failed write is final: what
-is on disk is unknown then, and a second try may lie (docs/log-format.md, assumption 5). Does not know when something
-must be written.
+What is written most often, the log alone, is left to a thread that never takes the GIL (`_log_sync`): handing it over
+and back costs more than the rest of a sync. A failed write is final: what is on disk is unknown then, and a second try
+may lie (docs/log-format.md, assumption 5). Does not know when something must be written.
 """
 
 from __future__ import annotations
@@ -24,6 +24,16 @@ class SyncPoint(Protocol):
     def wait(self) -> None: ...
 
 
+class Syncs(Protocol):
+    """Where points are flushed without the GIL (`_log_sync.SyncThread`)."""
+
+    def run(self) -> None: ...
+    def start(self, point: Any) -> None: ...
+    def end(self) -> Any: ...
+    def stop(self) -> None: ...
+    def fileno(self) -> int: ...
+
+
 class SyncedLog(Protocol):
     """The part of the log that is made durable (`_log.Log`)."""
 
@@ -43,8 +53,13 @@ class Disk:
         call_soon: Callable[..., object],
         on_persisted: Callable[[Persisted], None],
         on_failed: Callable[[Exception], None],
+        syncs: Syncs,
+        add_reader: Callable[[int, Callable[[], None]], object],
     ) -> None:
-        """`call_soon(function, *arguments)` may be called from any thread: `loop.call_soon_threadsafe`."""
+        """`call_soon(function, *arguments)` may be called from any thread: `loop.call_soon_threadsafe`.
+
+        `add_reader(fd, function)`: `loop.add_reader`.
+        """
         self.busy = False
         self._log = log
         self._file = hard_state_file
@@ -53,19 +68,33 @@ class Disk:
         self._on_failed = on_failed
         self._written: HardState | None = None
         self._work: SimpleQueue[tuple[HardState | None, SyncPoint] | None] = SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name="disk", daemon=True)
-        self._thread.start()
+        self._syncs = syncs
+        self._closed = False
+        self._threads = [
+            threading.Thread(target=self._run, name="disk", daemon=True),
+            threading.Thread(target=syncs.run, name="sync", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+        add_reader(syncs.fileno(), self._synced)
 
     def start(self, hard_state: HardState | None) -> None:
         """Write the hard state, if any, and everything that is in the log now."""
         assert not self.busy, "one write at a time"
         self.busy = True
-        self._work.put((hard_state, self._log.begin_sync()))
+        point = self._log.begin_sync()
+        if hard_state is None:
+            self._syncs.start(point)
+        else:
+            self._work.put((hard_state, point))
 
     def close(self) -> None:
-        """Wait for the write in flight, and end the thread. What it wrote is not reported any more."""
+        """Wait for the write in flight, and end the threads. What was written is not reported any more."""
+        self._closed = True
         self._work.put(None)
-        self._thread.join()
+        self._syncs.stop()
+        for thread in self._threads:
+            thread.join()
 
     def _run(self) -> None:
         while (work := self._work.get()) is not None:
@@ -79,6 +108,17 @@ class Disk:
                 self._call_soon(self._on_failed, error)
                 return
             self._call_soon(self._done, hard_state, point)
+
+    def _synced(self) -> None:
+        if self._closed:
+            return
+        try:
+            point = self._syncs.end()
+        except Exception as error:
+            self._closed = True
+            self._on_failed(error)
+        else:
+            self._done(None, point)
 
     def _done(self, hard_state: HardState | None, point: SyncPoint) -> None:
         self.busy = False

@@ -23,6 +23,7 @@ from typing import Any, cast
 import uvloop
 
 from raftchat import __version__, _log, logs
+from raftchat.chat.state import UnknownKind
 from raftchat.ipc.child import ChildConfig, read_child_config
 from raftchat.ipc.frames import Hello
 from raftchat.node import control
@@ -31,11 +32,12 @@ from raftchat.node.codec import WireMessage
 from raftchat.node.directory import OpenDirectory, log_directory, open_directory, snapshots_directory
 from raftchat.node.disk import Disk
 from raftchat.node.driver import Driver, NodeLog
-from raftchat.node.exits import CORRUPT, DONE, RUNTIME, NodeFailed
+from raftchat.node.exits import CANNOT_START, CORRUPT, DONE, RUNTIME, NodeFailed
 from raftchat.node.peers import Peers
 from raftchat.node.snapshot_files import SnapshotFiles
 from raftchat.node.snapshot_receiver import SnapshotReceiver
 from raftchat.node.status import status_json
+from raftchat.node.store_keeper import LoopOwner, StoreKeeper
 from raftchat.node.transfer import Manifest
 from raftchat.node.watch import Watch
 from raftchat.node.workers import Workers
@@ -44,6 +46,8 @@ from raftchat.raft.messages import InstallSnapshot
 from raftchat.storage.incoming import Incoming
 
 log = logging.getLogger("raftchat.node.raft_process")  # __name__ is "__main__"
+
+SWITCH_INTERVAL_S = 0.0005
 
 
 class RaftProcess:
@@ -84,13 +88,19 @@ class RaftProcess:
         except ValueError as error:
             raise NodeFailed(CORRUPT, f"{child.data_dir}: {error}") from error
         self._disk = Disk(
-            opened.log, opened.hard_state_file, self._loop.call_soon_threadsafe, self._persisted, self._disk_failed
+            opened.log,
+            opened.hard_state_file,
+            self._loop.call_soon_threadsafe,
+            self._persisted,
+            self._disk_failed,
+            _log.SyncThread(),
+            self._loop.add_reader,
         )
         self._workers = Workers(
             self._config,
-            lambda: Hello(log_directory(child.data_dir), child.node_id, opened.identity.epoch),
+            self._hello,
             opened.log.segments,
-            lambda sequence: False,
+            lambda sequence: sequence in self._store_owner.indexed_segments,
             self._status,
             self.wake,
             lambda number: self.tell({"Type": "serving", "Number": number}),
@@ -120,6 +130,21 @@ class RaftProcess:
             random.getrandbits(62),
         )
         self._workers.requests = self._driver
+        # A worker that connects before the first turn begins with what was committed in an earlier life.
+        self._workers.commit(self._raft.commit_index)
+        self._store_owner = LoopOwner(
+            self._loop, opened.log, self._raft, self._driver, self._workers, self.wake, opened.taken
+        )
+        self._store = StoreKeeper(
+            self._config,
+            opened.identity,
+            opened.start,
+            log_directory(child.data_dir),
+            snapshots_directory(child.data_dir),
+            self._store_owner,
+            self._store_failed,
+        )
+        self._kept_index = 0
         self._watch = Watch(self._config, child.node_id, now_ms())
 
     async def run(self) -> None:
@@ -133,6 +158,7 @@ class RaftProcess:
                 "data_dir": self._child.data_dir,
                 "members": dict(self._raft.membership.members),
                 "last_index": self._opened.log.last_index,
+                "snapshot_index": self._opened.taken.index if self._opened.taken else 0,
                 "term": self._raft.term,
                 "torn_tail_cut": recovery is not None and recovery.torn,
             },
@@ -144,6 +170,7 @@ class RaftProcess:
         gc.collect()
         gc.freeze()
         self.wake()
+        self._store.start()
         await self._stopped.wait()
 
     # Turns
@@ -184,6 +211,9 @@ class RaftProcess:
     def _after_turn(self, now: float) -> None:
         raft = self._raft
         self._watch.look(now, raft.role, raft.term, raft.leader, lambda: raft.status().followers)
+        if raft.commit_index != self._kept_index:
+            self._kept_index = raft.commit_index
+            self._store.committed()
         if not self._ready_told and self._driver.caught_up:
             self._ready_told = True
             self.tell({"Type": "ready"})
@@ -204,9 +234,21 @@ class RaftProcess:
         self._driver.persisted(persisted)
         self.wake()
 
+    def _hello(self) -> Hello:
+        taken = self._store_owner.taken
+        directory, identity = log_directory(self._child.data_dir), self._opened.identity
+        return Hello(directory, identity.member_id, identity.epoch, taken.path if taken else None)
+
     def _status(self) -> bytes:
         return status_json(
-            self._opened.identity, self._raft, self._opened.log, self._driver, self._workers, self._peers, now_ms()
+            self._opened.identity,
+            self._raft,
+            self._opened.log,
+            self._driver,
+            self._workers,
+            self._peers,
+            self._store.counters,
+            now_ms(),
         )
 
     # The supervisor
@@ -299,6 +341,7 @@ class RaftProcess:
         """Refuse what is new, let the disk finish, write down how far was committed, hang up."""
         self._driver.stopping = True
         self._catch_up.close()
+        await self._store.close()
         self._turn()
         self._disk.close()
         last = self._raft.hard_state
@@ -315,6 +358,16 @@ class RaftProcess:
             f"writing to {self._child.data_dir} failed: {error}. "
             "What had not been acknowledged may be lost; nothing that was. Check the disk, then start again.",
         )
+
+    def _store_failed(self, error: Exception) -> None:
+        """What is committed can no more be applied, here or in a worker."""
+        match error:
+            case UnknownKind():
+                fail(self._channel, CANNOT_START, str(error))
+            case _log.CorruptLog():
+                fail(self._channel, CORRUPT, str(error))
+            case _:
+                fail(self._channel, RUNTIME, f"keeping the store failed: {type(error).__name__}: {error}")
 
     def _on_exception(self, loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         """An exception in a callback: the state of the node is unknown, so it must not go on."""
@@ -344,6 +397,8 @@ def main() -> None:
     child = read_child_config()
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    # The keeper's thread must not have the loop wait for the interpreter as long as is usual.
+    sys.setswitchinterval(SWITCH_INTERVAL_S)
     logs.setup("raft", log_format=child.log_format, level=child.log_level)
     channel = socket.socket(fileno=child.fds["control"])
 

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import orjson
 
 from raftchat.node.driver import Driver
+from raftchat.node.store_ports import Counters
 from raftchat.node.workers import Workers
 from raftchat.raft import Raft, Role, Status
 from raftchat.raft.status import FollowerStatus
@@ -34,7 +35,14 @@ class Traffic(Protocol):
 
 
 def status_json(
-    identity: Identity, raft: Raft, log: Log, driver: Driver, workers: Workers, traffic: Traffic, now_ms: float
+    identity: Identity,
+    raft: Raft,
+    log: Log,
+    driver: Driver,
+    workers: Workers,
+    traffic: Traffic,
+    store: Counters,
+    now_ms: float,
 ) -> bytes:
     """A JSON object in PascalCase. `Lag` in entries; `LastContactMs`: milliseconds ago, null if never."""
     status = raft.status()
@@ -52,6 +60,13 @@ def status_json(
             "Epoch": identity.epoch,
             "Members": [_member(status, node, url, traffic, now_ms) for node, url in _members(status)],
             "Log": {"Segments": len(log.segments()), "Bytes": log.size_bytes},
+            "Store": {
+                "SnapshotIndex": store.snapshot_index,
+                "AppliedIndex": store.applied_index,
+                "Lag": max(0, status.commit_index - store.applied_index),
+                "LiveBytes": store.live_bytes,
+                "RetiredBytes": store.retired_bytes,
+            },
             "Counters": {
                 "turns": driver.turns,
                 "batches": driver.batches,
@@ -59,6 +74,12 @@ def status_json(
                 "peer_bytes_sent": traffic.sent_bytes,
                 "peer_frames_dropped": traffic.dropped_frames,
                 "workers_open": len(workers),
+                "snapshots": store.snapshots,
+                "segment_indexes": store.indexes,
+                "compactions": store.compactions,
+                "reclaimed_bytes": store.reclaimed_bytes,
+                "retention_plans": store.retention_plans,
+                "store_failures": store.failures,
                 **workers.counters(),
             },
         }

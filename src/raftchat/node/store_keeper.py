@@ -13,7 +13,7 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from raftchat import _log
 from raftchat.chat.retention import Command
@@ -21,10 +21,11 @@ from raftchat.config import Config
 from raftchat.ipc.frames import Accepted, Refusal
 from raftchat.node.driver import Driver
 from raftchat.node.store_files import StoreFiles
-from raftchat.node.store_ports import Start, Stopping, Taken, View
+from raftchat.node.store_ports import Counters, Start, Stopping, Taken, View
 from raftchat.node.upkeep import Upkeep
 from raftchat.node.workers import Workers
 from raftchat.raft import Raft
+from raftchat.storage.identity import Identity
 
 log = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class StoreKeeper:
     def __init__(
         self,
         config: Config,
-        identity: tuple[str, int],
+        identity: Identity,
         start: Start,
         log_directory: str,
         snapshots_directory: str,
@@ -200,7 +201,7 @@ class StoreKeeper:
         reader = _log.LogReader(log_directory)
         files = StoreFiles(config, log_directory, snapshots_directory, reader, self._stopping)
         clock = _Clock(config.store_pause_ms, self._stopping)
-        self._upkeep = Upkeep(config, identity, start, reader, files, owner, clock)
+        self._upkeep = Upkeep(config, (identity.cluster_id, identity.epoch), start, reader, files, owner, clock)
         self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
 
     def start(self) -> None:
@@ -212,9 +213,8 @@ class StoreKeeper:
             self._wake.set()
 
     @property
-    def status(self) -> dict[str, Any]:
-        """Counters (`store_ports.Counters`), and what the state is now."""
-        return self._upkeep.counters.as_dict()
+    def counters(self) -> Counters:
+        return self._upkeep.counters
 
     async def close(self) -> None:
         """What is under way is given up; nothing is lost by it."""

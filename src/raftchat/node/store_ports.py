@@ -78,9 +78,6 @@ class Counters:
     snapshot_index: int = 0
     """Now: of the newest snapshot. 0: none."""
 
-    def as_dict(self) -> dict[str, int]:
-        return {name: getattr(self, name) for name in self.__slots__}
-
 
 class Owner(Protocol):
     """The loop that owns log and core. Each call is carried out there, in order, and has been when it returns."""

@@ -93,7 +93,8 @@ class _Copy:
         headers = [segment_files.read_header(os.path.join(self._source, name)) for name in segments]
         live, _ = segment_files.chain(headers)
         active = f"log/{live[-1].name}" if live and not live[-1].revision else None
-        names = [name for name in snapshots + logs if name != active]
+        indexed = {name.removesuffix(".log") + ".idx" for name in segments}
+        names = [name for name in snapshots + logs if name != active and (name in indexed or not name.endswith(".idx"))]
         self._total = sum(os.stat(os.path.join(self._source, name)).st_size for name in names)
         for name in names:
             self._link(name)

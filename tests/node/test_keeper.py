@@ -1,0 +1,347 @@
+"""The keeper of the store, round by round on real files: snapshots, indexes, retention, compaction, opening again."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from raftchat import _log
+from raftchat.chat.commands import remove_room, set_retention
+from raftchat.chat.policy import Policy
+from raftchat.chat.state import ChatState
+from raftchat.node.exits import CORRUPT, NodeFailed
+from raftchat.raft import Membership
+from raftchat.storage import snapshot as snapshots
+from tests.node.store_kit import DAY_MS, Store, open_store, small_config
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return open_store(tmp_path)
+
+
+def again(store: Store) -> Store:
+    """Opened anew, all of the old one applied and nothing proposed any more."""
+    store.owner.leads = False
+    store.rounds(1)
+    store.close()
+    opened = open_store(store.path, store.config, store.clock)
+    opened.owner.commit_index = opened.opened.log.last_index
+    return opened
+
+
+def set_policy(store: Store, policy: Policy | None, room: bytes = b"") -> None:
+    command = set_retention(room, policy)
+    store.owner.append(_log.pack(*command))
+
+
+def test_a_snapshot_is_taken_of_the_state_after_exactly_the_last_entry_of_a_sealed_segment(store: Store) -> None:
+    store.post("a", 3)
+    store.rounds()
+    assert store.snapshots() == []
+    store.fill()
+    store.post("b")
+    store.rounds()
+    sealed = store.opened.log.segments()[0]
+    assert len(store.snapshots()) == 1
+    (taken,) = store.owner.taken
+    assert taken.index == sealed.last_index
+    snapshot = snapshots.load(taken.path)
+    assert (snapshot.index, snapshot.term, snapshot.membership) == (
+        sealed.last_index,
+        1,
+        Membership({1: "http://127.0.0.1:1"}).encode(),
+    )
+    assert [(s.sequence, s.revision, s.last_index) for s in snapshot.segments] == [(1, 0, sealed.last_index)]
+    state = ChatState.decode(snapshot.state)
+    assert state.applied_index == sealed.last_index
+    assert state.room(b"b") is None
+    assert store.state.applied_index == store.owner.commit_index
+
+
+def test_what_is_not_committed_is_not_in_a_snapshot(store: Store) -> None:
+    store.fill()
+    store.owner.commit_index = store.opened.log.segments()[0].last_index - 1
+    store.rounds()
+    assert store.snapshots() == []
+    assert store.names(".idx") == []
+    store.owner.commit_index += 1
+    store.rounds()
+    assert len(store.snapshots()) == 1
+    assert len(store.names(".idx")) == 1
+
+
+def test_memberships_on_the_way_are_in_the_snapshot(store: Store) -> None:
+    later = Membership({1: "http://127.0.0.1:1"}, {2: "http://127.0.0.1:2"})
+    store.owner.append(_log.pack(_log.KIND_MEMBERSHIP, b"", later.encode()))
+    store.fill()
+    store.rounds()
+    assert snapshots.load(store.owner.taken[-1].path).membership == later.encode()
+    opened = again(store)
+    assert opened.opened.history == [(store.owner.taken[-1].index, later)]
+
+
+def test_a_keeper_that_lags_takes_one_snapshot_of_the_newest_seal(store: Store) -> None:
+    for _ in range(4):
+        store.fill()
+    store.rounds(1)
+    assert [taken.index for taken in store.owner.taken] == [store.opened.log.segments()[-2].last_index]
+
+
+def test_indexes_are_made_once_announced_and_made_again_when_they_are_bad(store: Store) -> None:
+    for _ in range(3):
+        store.fill()
+    store.rounds()
+    assert sorted(store.owner.indexed_segments) == [1, 2, 3]
+    assert store.upkeep.counters.indexes == 3
+    one, two, three = (store.path / "log" / name for name in store.names(".idx"))
+    one.unlink()
+    two.write_bytes(two.read_bytes()[:-1] + b"\x55")
+    three.write_bytes(b"")
+    (store.path / "log" / "00000009-00000000000000000900.idx").write_bytes(b"of a segment that is gone")
+    opened = again(store)
+    assert len(opened.names(".idx")) <= 3
+    opened.rounds()
+    assert sorted(opened.owner.indexed_segments) == [1, 2, 3]
+    assert len(opened.names(".idx")) == 3
+    assert opened.page("filler") == store_ids(opened, "filler")
+
+
+def store_ids(store: Store, room: str) -> list[int]:
+    """What the log itself holds of a room."""
+    found = []
+    for index in range(1, store.owner.commit_index + 1):
+        (entry,) = store.opened.log.entries(index, index)
+        if entry.kind == _log.KIND_POST and entry.key == room.encode():
+            found.append(index)
+    return found
+
+
+def test_opening_again_goes_on_from_the_snapshot_to_the_same_state(store: Store) -> None:
+    for _ in range(3):
+        store.post("a", 5)
+        store.fill()
+        store.rounds()
+    store.post("b", 2)
+    store.rounds()
+    expected = store.state.state_hash()
+    opened = again(store)
+    assert opened.state.applied_index == store.owner.taken[-1].index
+    opened.rounds()
+    assert opened.state.state_hash() == expected
+    assert opened.owner.taken == [], "there is one of that seal already"
+
+
+@pytest.mark.parametrize("damage", ["flip", "cut", "empty"])
+def test_a_bad_snapshot_falls_back_to_the_older_one_with_a_warning(
+    store: Store, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        store.fill()
+        store.rounds()
+    expected = store.state.state_hash()
+    store.close()
+    path = Path(store.owner.taken[-1].path)
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes({"flip": bytes(data), "cut": bytes(data[:-1]), "empty": b""}[damage])
+    opened = open_store(store.path)
+    assert any("A snapshot cannot be used" in r.message and path.name in str(r.__dict__) for r in caplog.records)
+    assert opened.state.applied_index == store.owner.taken[-2].index
+    opened.owner.commit_index = opened.opened.log.last_index
+    opened.rounds()
+    assert opened.state.state_hash() == expected
+    assert path.exists(), "taken again"
+    assert snapshots.load(str(path)).index == store.owner.taken[-1].index
+
+
+def test_without_any_snapshot_all_of_the_log_is_replayed(store: Store) -> None:
+    for _ in range(2):
+        store.fill()
+        store.rounds()
+    expected = store.state.state_hash()
+    shutil.rmtree(store.path / "snapshots")
+    opened = again(store)
+    assert opened.state.applied_index == 0
+    opened.rounds()
+    assert opened.state.state_hash() == expected
+
+
+def removed_and_compacted(store: Store) -> Store:
+    """Two rooms over some segments, one of which was removed, and its space won back."""
+    for _ in range(4):
+        store.post("gone", 40)
+        store.post("stays", 5)
+    store.owner.append(_log.pack(*remove_room(b"gone")))
+    store.fill("stays")
+    store.fill("stays")
+    store.rounds(12, ms=2000)
+    return store
+
+
+def test_what_was_removed_gives_its_space_back_after_the_grace_and_nothing_else_goes(store: Store) -> None:
+    ids = []
+    for _ in range(4):
+        store.post("gone", 40)
+        ids += store.post("stays", 5)
+    store.owner.append(_log.pack(*remove_room(b"gone")))
+    store.rounds()
+    before, used = len(store.opened.log.segments()), store.used_bytes()
+    store.fill()
+    store.rounds(1)
+    store.fill()
+    store.rounds(6)
+    assert store.upkeep.counters.compactions > 0
+    assert store.opened.log.retired(), "what was replaced stays for the grace"
+    assert store.page("stays") == ids
+    store.rounds(4, ms=1000)
+    assert store.opened.log.retired() == []
+    assert store.used_bytes() < used
+    assert len(store.opened.log.segments()) < before + 2, "though two came to it"
+    assert store.page("stays") == ids
+    assert store.page("gone") == []
+    expected = store.state.state_hash()
+    opened = again(store)
+    opened.rounds()
+    assert opened.state.state_hash() == expected
+    assert opened.page("stays") == ids
+
+
+def test_the_oldest_segments_are_dropped_when_retention_took_all_in_them(store: Store) -> None:
+    set_policy(store, Policy(max_messages=50))
+    for _ in range(6):
+        store.post("a", 60)
+        store.rounds(2, ms=1500)
+    store.rounds(8, ms=1500)
+    assert store.state.messages == 50
+    first = store.opened.log.segments()[0]
+    assert first.base_index > 1 or first.revision > 0
+    assert store.page("a") == store_ids_above(store, "a")[-50:]
+    opened = again(store)
+    opened.owner.leads = False
+    opened.rounds()
+    assert opened.state.state_hash() == store.state.state_hash()
+
+
+def store_ids_above(store: Store, room: str) -> list[int]:
+    log = store.opened.log
+    return [
+        entry.index
+        for entry in log.entries(log.first_index, log.last_index)
+        if entry.kind == _log.KIND_POST and entry.key == room.encode()
+    ]
+
+
+def test_a_log_that_was_compacted_cannot_be_opened_without_its_snapshots(store: Store) -> None:
+    removed_and_compacted(store)
+    assert store.upkeep.counters.compactions
+    store.close()
+    shutil.rmtree(store.path / "snapshots")
+    with pytest.raises(NodeFailed) as failed:
+        open_store(store.path)
+    assert failed.value.code == CORRUPT
+    assert "raft-chat restore" in str(failed.value)
+    assert "snapshot" in str(failed.value)
+
+
+def test_age_removes_by_log_time_and_empty_rooms_go_later(store: Store) -> None:
+    set_policy(store, Policy(max_age_ms=DAY_MS, empty_room_age_ms=DAY_MS))
+    old = store.post("a", 3)
+    store.rounds()
+    store.clock.now_ms += DAY_MS / 2
+    new = store.post("a", 2)
+    store.rounds(3, ms=1000)
+    assert store.page("a") == old + new
+    store.clock.now_ms += DAY_MS / 2
+    store.rounds(3, ms=1000)
+    assert store.page("a") == new
+    store.clock.now_ms += DAY_MS
+    store.rounds(3, ms=1000)
+    assert store.page("a") == []
+    assert store.state.room(b"a") is not None
+    store.clock.now_ms += DAY_MS
+    store.rounds(3, ms=1000)
+    assert store.state.room(b"a") is None
+
+
+def test_only_a_leader_proposes_and_one_plan_at_a_time(store: Store) -> None:
+    set_policy(store, Policy(max_messages=5))
+    store.post("a", 9)
+    store.owner.leads = False
+    store.rounds(3, ms=1000)
+    assert store.owner.proposed == []
+    store.owner.leads = True
+    store.owner.takes_proposals = False
+    store.rounds(2, ms=1000)
+    assert store.state.messages == 9
+    store.owner.takes_proposals = True
+    store.rounds(1, ms=1000)
+    assert len(store.owner.proposed) == 1
+    # Not applied yet: nothing more, however late it is.
+    store.owner.commit_index -= 1
+    store.rounds(3, ms=10_000)
+    assert len(store.owner.proposed) == 1
+    # Of another term: it may never be applied.
+    store.owner.term += 1
+    store.rounds(1, ms=1000)
+    assert len(store.owner.proposed) == 2
+    store.owner.commit()
+    store.rounds(2)
+    assert store.state.messages == 5
+
+
+def test_the_first_policy_is_proposed_once_in_the_life_of_a_cluster(tmp_path: Path) -> None:
+    store = open_store(tmp_path, small_config(initial_max_messages=7))
+    store.rounds(4, ms=1000)
+    assert len(store.owner.proposed) == 1
+    assert store.state.policies.cluster == Policy(max_messages=7)
+    set_policy(store, None)
+    store.rounds(4, ms=1000)
+    opened = again(store)
+    opened.rounds(4, ms=1000)
+    assert opened.owner.proposed == []
+    assert opened.state.policies.cluster is None
+
+
+def test_a_quiet_store_seals_what_was_removed_and_wins_it_back(store: Store) -> None:
+    store.post("secret", 5)
+    store.post("stays", 2)
+    store.owner.append(_log.pack(*remove_room(b"secret")))
+    store.rounds(60, ms=1000)
+    assert all(b"0000000" not in data for data in contents(store, but=store.page("stays")))
+    assert store.owner.rolls < 5, "it comes to rest"
+    assert len(store.page("stays")) == 2
+    rolls = store.owner.rolls
+    store.rounds(60, ms=10_000)
+    assert store.owner.rolls == rolls
+
+
+def contents(store: Store, but: list[int]) -> list[bytes]:
+    """Of all entries that can be read anywhere in the directory's files, but some."""
+    texts = []
+    for name in store.names():
+        data = (store.path / "log" / name).read_bytes()
+        texts.append(data.replace(b"stays", b""))
+    kept = {number: f"{number:060}".encode() for number in range(len(but))}
+    return [b"" if data.count(kept[0]) <= 1 else data for data in texts]
+
+
+def test_snapshots_and_retired_files_stay_for_the_grace_and_then_go(store: Store) -> None:
+    for _ in range(5):
+        store.fill()
+        store.rounds(1)
+    assert len(store.snapshots()) == 5
+    store.rounds(2, ms=600)
+    store.rounds(2, ms=600)
+    assert store.snapshots() == sorted(Path(taken.path).name for taken in store.owner.taken[-2:])
+
+
+def test_due_is_in_the_future_or_never_once_all_is_done(store: Store) -> None:
+    store.owner.leads = False
+    store.rounds(3)
+    assert store.upkeep.due_ms == float("inf")
+    store.owner.leads = True
+    store.rounds(1)
+    assert store.clock.now_ms < store.upkeep.due_ms < float("inf")
