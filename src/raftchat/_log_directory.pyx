@@ -250,10 +250,10 @@ cdef class Directory:
         if len(going) != len(set(paths)):
             raise ValueError("not all of these files are retired")
         staying = [pair[0] for pair in self.retired if pair not in going]
-        live = list(self.live)
+        others = [*self.live, *[pair[0] for pair in self.retired]]
         for known, _ in going:
-            # What nothing live stands for would, at the next open, be linked to by what is newer.
-            if not any([replaces(other, known) for other in live]) and any(
+            # Older files that nothing else stands for would be live again, or cut off from what is, at the next open.
+            if not any([replaces(other, known) for other in others]) and any(
                 [_order_of(other) < _order_of(known) for other in staying]
             ):
                 raise ValueError(f"older files than {known.path} must be unlinked before it")

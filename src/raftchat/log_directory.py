@@ -284,10 +284,10 @@ class Directory:
         if len(going) != len(set(paths)):
             raise ValueError("not all of these files are retired")
         staying = [segment for segment, _ in self.retired if segment.path not in paths]
-        live = list(self.live)
+        others = [*self.live, *(segment for segment, _ in self.retired)]
         for known, _ in going:
-            # What nothing live stands for would, at the next open, be linked to by what is newer.
-            if not any(_replaces(other, known) for other in live) and any(
+            # Older files that nothing else stands for would be live again, or cut off from what is, at the next open.
+            if not any(_replaces(other, known) for other in others) and any(
                 _order(other.header.name) < _order(known.header.name) for other in staying
             ):
                 raise ValueError(f"older files than {known.path} must be unlinked before it")
