@@ -1,6 +1,6 @@
 """The state is a function of the entries alone: what commands do to rooms and policies, and what they leave alone."""
 
-from time import perf_counter
+from time import process_time
 
 import orjson
 import pytest
@@ -284,12 +284,12 @@ def test_a_hundred_thousand_rooms_are_encoded_and_decoded_quickly():
     for number in range(100_000):
         log.post(b"a room with a name of some length, number %d" % number)
     state = applied(log)
-    began = perf_counter()
+    began = process_time()
     data = state.encode()
     decoded = ChatState.decode(data)
-    took_s = perf_counter() - began
+    took_s = process_time() - began
     assert decoded.encode() == data
-    assert took_s < 2, "a fraction of a second, on a machine that has nothing else to do"
+    assert took_s < 2, "seconds of CPU"
 
 
 # Listed
