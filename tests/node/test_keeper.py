@@ -345,3 +345,22 @@ def test_due_is_in_the_future_or_never_once_all_is_done(store: Store) -> None:
     store.owner.leads = True
     store.rounds(1)
     assert store.clock.now_ms < store.upkeep.due_ms < float("inf")
+
+
+def test_a_retired_file_waits_for_an_older_one_that_was_retired_after_it(store: Store) -> None:
+    """It may not be unlinked before, and that it was due must not end the keeper, nor keep it busy."""
+    for _ in range(4):
+        store.fill()
+    store.rounds(1)
+    log, grace_ms = store.opened.log, store.config.delete_grace_ms
+    second = log.segments()[1:2]
+    log.install(store.files.compact(second, store.state.floors()))
+    store.rounds(1)
+    log.drop_prefix(log.segments()[2].base_index)
+    store.rounds(1, ms=grace_ms / 2)
+    assert len(log.retired()) == 3
+    store.rounds(1, ms=grace_ms * 2 / 3)
+    assert len(log.retired()) == 3
+    assert store.upkeep.due_ms > store.clock.now_ms
+    store.rounds(1, ms=grace_ms / 2)
+    assert log.retired() == []
