@@ -73,9 +73,10 @@ class Upkeep:
         """Raises what reading or applying a committed entry raises: then there is nothing more to keep."""
         view = self._owner.view()
         self._follow(view.segments)
+        # First, so that to apply what is in them need not note each post in memory.
+        self._index(view)
         self._apply(view)
         self._write_snapshot()
-        self._index(view)
         self._remove(view)
         self._retention.round(view, self.state)
         self._reclaim.round(view, self.state, self._whole(), self._unreadable, self._indexed)
