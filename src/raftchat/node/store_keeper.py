@@ -7,8 +7,10 @@ what there is to do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import math
+import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -121,7 +123,13 @@ class LoopOwner:
         self._layout_changed()
 
     def unlink(self, retired: Sequence[_log.Segment]) -> None:
-        self._on_loop(lambda: self._log.unlink(retired))
+        # To free a large file's blocks takes the system some milliseconds: it is not done before the last descriptor is
+        # closed, which is here and not on the loop.
+        with contextlib.ExitStack() as held:
+            for segment in retired:
+                with contextlib.suppress(OSError):
+                    held.callback(os.close, os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC))
+            self._on_loop(lambda: self._log.unlink(retired))
 
     def roll(self) -> None:
         self._on_loop(self._roll)
