@@ -157,17 +157,24 @@ class Log:
     def roll(self) -> None:
         """Seal the active segment, unless it is empty, and begin a new one. Raises OSError; then nothing changed."""
 
+    def prepare(self) -> None:
+        """Set the next segment's file aside, so that a roll need not wait for it. In any thread. Raises OSError."""
+
     def install(self, compacted: Compacted) -> list[Segment]:
         """Put a compacted segment in place of those it was made of: the retired ones, whose files stay. Durable on return.
 
-        Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed.
+        Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed, and
+        the compacted file is gone.
         """
 
     def retired(self) -> list[Segment]:
         """Files that were found at open or left by `install` and `drop_prefix`, and not unlinked yet."""
 
     def unlink(self, retired: Sequence[Segment]) -> None:
-        """Remove retired files and their indexes, the oldest first, each durably. Raises OSError, ValueError."""
+        """Remove retired files and their indexes, the oldest first, each durably. In any thread, one at a time.
+
+        Raises OSError, ValueError if one is not retired, or older ones must go before it.
+        """
 
     def truncate_suffix(self, last_index: int) -> None:
         """Keep up to `last_index`: a new segment is made, nothing is shrunk. Durable on return.

@@ -24,7 +24,7 @@ import os
 from collections import namedtuple
 
 from raftchat._log_compact import Compacted, compact
-from raftchat._log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
+from raftchat._log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat, Segment
 from raftchat._log_index import has_index, write_index
 from raftchat._log_lookup import Trim
 from raftchat._log_reader import LogReader
@@ -35,7 +35,6 @@ from raftchat._log_record import (
 from raftchat._log_scan import KeyRun
 from raftchat._log_sync import SyncPoint, SyncThread
 
-Segment = namedtuple("Segment", "sequence base_index segment_id path revision last_index size_bytes")
 Recovery = namedtuple("Recovery", "torn path offset dropped_bytes")
 
 cdef uint64_t UNLIMITED = 1ULL << 62
@@ -248,7 +247,7 @@ cdef class Log:
         if source.size <= active.size - active.end:
             self._write_here(source, count)
             return 0
-        rooms = self._place(source)
+        rooms = self.directory.place(source.data, source.size, self.last_index)
         spares = self.directory.spares(len(rooms) - 1)
         first_index = self.last_index + 1
         for number, (count, size) in enumerate(rooms):
@@ -268,33 +267,6 @@ cdef class Log:
                 self._write_here(&part, count)
                 part.data += <size_t>size
         return 0
-
-    cdef list _place(self, Source *source):
-        """(records, bytes) that go into the active segment, and into each new one after it.
-
-        Records that fit into one segment are not divided, so that a single roll comes before all of them. Only what
-        is larger than a segment is cut, and then every file is set aside beforehand.
-        """
-        cdef size_t capacity = self.directory.segment_size_bytes - SEGMENT_HEADER_SIZE
-        cdef size_t left = 0, offset = 0, size, count = 0, used = 0
-        cdef SegmentFile active = self.directory.active
-        rooms = []
-        if self.last_index < active.base_index:  # An empty segment is as good as a new one.
-            left = active.size - active.end
-        while offset < source.size:
-            size = record_size(<const Record *>(source.data + offset))
-            if size > capacity:
-                raise BadBatch(f"a record of {size} bytes does not fit into a segment")
-            if size > left:
-                rooms.append((count, used))
-                count = used = 0
-                left = capacity
-            count += 1
-            used += size
-            left -= size
-            offset += size
-        rooms.append((count, used))
-        return rooms
 
     cdef int _write_here(self, Source *source, size_t count) except -1:
         """Append records that fit into the active segment."""

@@ -26,6 +26,7 @@ cdef class Directory:
     cdef bint open(self) except -1
     cdef int _live_is(self, list live) except -1
     cdef Segment holder(self, uint64_t index, uint64_t *last_index)
+    cdef list place(self, const char *data, size_t data_size, uint64_t last_index)
     cdef list spares(self, size_t count)
     cdef int discard(self, list spares, Py_ssize_t first) except -1
     cdef int reserve_active(self) except -1

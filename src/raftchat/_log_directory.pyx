@@ -6,8 +6,8 @@ Knows files and how they follow each other. Does not know what is appended, nor 
 cimport cython
 from libc.stdint cimport uint64_t
 
-from raftchat._log_header cimport parse_segment_name, segment_path
-from raftchat._log_record cimport INDEX_MAX
+from raftchat._log_header cimport SEGMENT_HEADER_SIZE, parse_segment_name, segment_path
+from raftchat._log_record cimport INDEX_MAX, Record, record_size
 from raftchat._log_segment cimport Descriptor, Segment, hold, make_segment, open_file, open_segment
 from raftchat._log_sync cimport SyncLock
 
@@ -17,6 +17,7 @@ import os
 import threading
 
 from raftchat._log_header import CorruptLog, Header
+from raftchat._log_record import BadBatch
 
 
 @cython.final
@@ -74,6 +75,32 @@ cdef class Directory:
                 return segment
             last_index[0] = segment.base_index - 1
         raise AssertionError(f"entry {index} is below the first")
+
+    cdef list place(self, const char *data, size_t data_size, uint64_t last_index):
+        """(records, bytes) of these that go into the active segment, and into each new one after it.
+
+        Records that fit into one segment are not divided, so that a single roll comes before all of them. Only what
+        is larger than a segment is cut, and then every file is set aside beforehand.
+        """
+        cdef size_t capacity = self.segment_size_bytes - SEGMENT_HEADER_SIZE
+        cdef size_t left = 0, offset = 0, size, count = 0, used = 0
+        rooms = []
+        if last_index < self.active.base_index:  # An empty segment is as good as a new one.
+            left = self.active.size - self.active.end
+        while offset < data_size:
+            size = record_size(<const Record *>(data + offset))
+            if size > capacity:
+                raise BadBatch(f"a record of {size} bytes does not fit into a segment")
+            if size > left:
+                rooms.append((count, used))
+                count = used = 0
+                left = capacity
+            count += 1
+            used += size
+            left -= size
+            offset += size
+        rooms.append((count, used))
+        return rooms
 
     # Making
 

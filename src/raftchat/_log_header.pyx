@@ -24,6 +24,10 @@ _COMPACTED = struct.Struct("<B7sQIIQQQQQQQIIQ")
 _CHECKSUM = struct.Struct("<Q")
 _NAME = re.compile(r"(\d{8,10})-(\d{20})(?:-(\d{4,10}))?\.log")
 
+# A segment as others are told of it.
+Segment = namedtuple(
+    "Segment", "sequence base_index segment_id path revision last_index size_bytes", module="raftchat._log"
+)
 Header = namedtuple(
     "Header",
     "segment_id sequence prev_sequence base_index prev_term prev_time_ms size_bytes "

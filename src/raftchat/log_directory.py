@@ -13,6 +13,7 @@ from typing import NamedTuple
 from raftchat.log_compact import Compacted, require_id
 from raftchat.log_disk import Disk, File
 from raftchat.log_header import (
+    SEGMENT_HEADER_BYTES,
     CorruptLog,
     LogError,
     SegmentHeader,
@@ -21,7 +22,7 @@ from raftchat.log_header import (
     parse_segment_name,
     segment_path,
 )
-from raftchat.log_records import INDEX_MAX
+from raftchat.log_records import INDEX_MAX, BadBatch
 from raftchat.log_segment import SegmentFile
 
 
@@ -109,6 +110,28 @@ class Directory:
             if on_progress is not None:
                 on_progress(done, total)
         return good, faults
+
+    def place(self, sizes: list[int], last_index: int) -> list[int]:
+        """How many of these records go into the active segment, and into each new one after it.
+
+        Records that fit into one segment are not divided, so that a single roll comes before all of them. Only what
+        is larger than a segment is cut, and then every file is set aside beforehand.
+        """
+        room = self.active.header.size_bytes - self.active.end
+        capacity = self.segment_size_bytes - SEGMENT_HEADER_BYTES
+        if sum(sizes) <= room:
+            return [len(sizes)]
+        # An empty segment is as good as a new one.
+        rooms, left = [0], room if last_index < self.active.base_index else 0
+        for size in sizes:
+            if size > capacity:
+                raise BadBatch(f"a record of {size} bytes does not fit into a segment")
+            if size > left:
+                rooms.append(0)
+                left = capacity
+            rooms[-1] += 1
+            left -= size
+        return rooms
 
     # Making
 

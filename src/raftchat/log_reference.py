@@ -10,11 +10,10 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 from raftchat.log_compact import Compacted, Segment, compact
 from raftchat.log_directory import Directory
-from raftchat.log_disk import Disk, File, OsDisk
+from raftchat.log_disk import Disk, OsDisk
 from raftchat.log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
 from raftchat.log_index import has_index, write_index
 from raftchat.log_lookup import Trim
@@ -44,6 +43,7 @@ from raftchat.log_records import (
     stamp,
 )
 from raftchat.log_segment import SegmentFile
+from raftchat.log_sync import Recovery, SyncPoint
 
 __all__ = [
     "KIND_MEMBERSHIP",
@@ -78,36 +78,6 @@ __all__ = [
 ]
 
 UNLIMITED = 2**62
-
-
-class Recovery(NamedTuple):
-    """What opening found. `torn` = a tail that never became durable was cut at `offset` of `path`."""
-
-    torn: bool
-    path: str
-    offset: int
-    dropped_bytes: int
-
-
-class SyncPoint:
-    """An fdatasync to be made: begun by `Log.begin_sync`, waited for in any thread, ended by `Log.end_sync`."""
-
-    __slots__ = ("_directory", "_done", "_file", "generation", "last_index")
-
-    def __init__(self, last_index: int, generation: int, file: File | None, directory: Directory) -> None:
-        self.last_index = last_index
-        self.generation = generation
-        self._file = file
-        self._directory = directory
-        self._done = False
-
-    def wait(self) -> None:
-        """Flush. Raises OSError; then the process must end (assumption 5)."""
-        if self._file is not None:
-            with self._directory.no_return():
-                self._file.sync()
-            self._file = None
-        self._done = True
 
 
 class Log:
@@ -273,7 +243,7 @@ class Log:
         """Append records, all or none; `finish` makes the bytes of one for the then active segment."""
         if self.last_index + len(parts) > INDEX_MAX:
             raise OverflowError("no index is left")
-        rooms = self._place([len(part) for part in parts])
+        rooms = self._directory.place([len(part) for part in parts], self.last_index)
         self._directory.reserve_active()
         spares = self._directory.spares(len(rooms) - 1)
         at = 0
@@ -300,30 +270,6 @@ class Log:
         for index, record in enumerate(data, self.last_index + 1):
             active.note(index, len(record))
         self._at(self.last_index + len(parts), *last)
-
-    def _place(self, sizes: list[int]) -> list[int]:
-        """How many of these records go into the active segment, and into each new one after it.
-
-        Records that fit into one segment are not divided, so that a single roll comes before all of them. Only what
-        is larger than a segment is cut, and then every file is set aside beforehand.
-        """
-        active = self._directory.active
-        room = active.header.size_bytes - active.end
-        capacity = self._directory.segment_size_bytes - SEGMENT_HEADER_BYTES
-        if sum(sizes) <= room:
-            return [len(sizes)]
-        rooms, left = [0], 0
-        if self.last_index < active.base_index:  # An empty segment is as good as a new one.
-            left = room
-        for size in sizes:
-            if size > capacity:
-                raise BadBatch(f"a record of {size} bytes does not fit into a segment")
-            if size > left:
-                rooms.append(0)
-                left = capacity
-            rooms[-1] += 1
-            left -= size
-        return rooms
 
     # Syncing
 

@@ -1,4 +1,4 @@
-"""Compacted segments: what they hold, what takes whose place, what is left when power is lost in between, what is refused."""
+"""Compacted segments: what they hold, whose place they take, what is refused, what is left when power is lost."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import xxhash
 
 from raftchat import _log, log_reference
 from tests.log.kit import Kit, contents, describe, described, sync
@@ -263,14 +264,8 @@ def resealed(data: bytes, **fields: int) -> bytes:
     changed = bytearray(data)
     for name, value in fields.items():
         struct.pack_into(places[name][1], changed, places[name][0], value)
-    struct.pack_into("<Q", changed, 96, log_reference_hash(bytes(changed[:96])))
+    struct.pack_into("<Q", changed, 96, xxhash.xxh3_64_intdigest(bytes(changed[:96])))
     return bytes(changed)
-
-
-def log_reference_hash(data: bytes) -> int:
-    import xxhash
-
-    return int(xxhash.xxh3_64_intdigest(data))
 
 
 @pytest.mark.parametrize(
@@ -448,7 +443,7 @@ def test_a_thread_compacts_while_the_owner_goes_on(kit: Kit) -> None:
         log.install(made[0])
         assert log.verify()[1] == []
         log.unlink(log.retired())
-    assert [segment.revision for segment in log.segments()][0] == 6
+    assert log.segments()[0].revision == 6
 
 
 # Rolls
