@@ -391,7 +391,7 @@ def test_a_wall_clock_that_leaps_removes_nothing_too_early_and_that_is_said(
 def test_a_bad_record_in_the_way_of_retention_stops_retention_alone(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ids = store.post("a", 5)
+    store.post("a", 5)
     store.fill()
     store.rounds()
     path = store.path / "log" / store.names()[0]
