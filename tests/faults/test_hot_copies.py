@@ -58,7 +58,7 @@ def test_each_copy_holds_what_was_acknowledged_before_it(
         )
         for number in range(COPIES):
             expected = Expected(chatter)
-            copy_in_disorder(node.data_dir, copy, random, pause_max_s=0.01)
+            copy_in_disorder(node.data_dir, copy, random, pause_max_s=0.005)
             after = chatter.first_ids()
             report = verify(str(copy))
             assert (report.corrupt, report.unreadable) == ([], []), f"copy {number}"
