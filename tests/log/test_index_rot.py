@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import random
 import struct
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -91,7 +93,7 @@ def test_rot_that_is_met_late_is_remembered(kit: Kit, sealed: Any) -> None:
     reader = kit.reader(log)
     assert reader.use_index(segment.sequence)
     assert reader.bad_indexes() == []
-    assert reader.nth_oldest({room: 60 for room in ROOMS}, LAST, messages=1, bytes=1) == 61
+    assert reader.nth_oldest(dict.fromkeys(ROOMS, 60), LAST, messages=1, bytes=1) == 61
     assert reader.bad_indexes() == [segment.sequence]
     for room in ROOMS:
         assert list(reader.above(room, 0, 1000, LAST)) == where[room]
@@ -141,23 +143,26 @@ def signed(data: bytearray) -> bytes:
     return bytes(data)
 
 
+def questions(reader: Any) -> list[Callable[[], Any]]:
+    return [
+        *[partial(reader.below, room, LAST + 1, 1000, 0) for room in ROOMS],
+        partial(reader.above, ROOMS[0], 3, 10, LAST),
+        partial(reader.trim, ROOMS[0], 5, LAST, messages=10, bytes=10, before_ms=40, below=30),
+        partial(reader.trim, ROOMS[2], 0, LAST, messages=10**9, bytes=0, before_ms=0, below=0),
+        partial(reader.nth_oldest, dict.fromkeys(ROOMS, 17), LAST, messages=20, bytes=100),
+        partial(reader.nth_oldest, dict.fromkeys(ROOMS, 0), LAST, messages=20, bytes=100),
+        *[partial(reader.entries, index, index) for index in (1, 33, 70, LAST)],
+        partial(reader.page, range(1, LAST + 1)),
+        partial(reader.frames, 50, LAST, None),
+    ]
+
+
 def ask_everything(kit: Kit, log: Any, segment: Any) -> None:
     """Anything may be answered; a fault may be raised; nothing may crash."""
     for module in (_log, log_reference):
         reader = Kit(module, kit.directory).reader(log)
         reader.use_index(segment.sequence)
-        asked = [
-            *[lambda room=room: reader.below(room, LAST + 1, 1000, 0) for room in ROOMS],
-            lambda: reader.above(ROOMS[0], 3, 10, LAST),
-            lambda: reader.trim(ROOMS[0], 5, LAST, messages=10, bytes=10, before_ms=40, below=30),
-            lambda: reader.trim(ROOMS[2], 0, LAST, messages=10**9, bytes=0, before_ms=0, below=0),
-            lambda: reader.nth_oldest({room: 17 for room in ROOMS}, LAST, messages=20, bytes=100),
-            lambda: reader.nth_oldest(dict.fromkeys(ROOMS, 0), LAST, messages=20, bytes=100),
-            *[lambda index=index: reader.entries(index, index) for index in (1, 33, 70, LAST)],
-            lambda: reader.page(range(1, LAST + 1)),
-            lambda: reader.frames(50, LAST, None),
-        ]
-        for ask in asked:
+        for ask in questions(reader):
             with contextlib.suppress(module.LogError, ValueError, IndexError):
                 ask()
 
