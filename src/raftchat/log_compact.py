@@ -1,7 +1,7 @@
-"""Compaction in plain Python: what lives of adjacent sealed segments, written to one file (docs/log-format.md, "Compacted segment").
+"""Compaction in plain Python: what lives of adjacent sealed segments, in one file (docs/log-format.md, "Compacted segment").
 
-Works beside the owner of the log: it opens what it reads itself. Does not know which segments are worth it, nor puts the new
-file in their place (`Log.install`).
+Works beside the owner of the log: it opens what it reads itself. Does not know which segments are worth it, nor puts
+the new file in their place (`Log.install`).
 """
 
 from __future__ import annotations
@@ -59,8 +59,8 @@ def compact(
     """Write what lives of adjacent sealed segments, in order, to one `.tmp` file; flushed.
 
     A post lives if `floors` has its key and its index is not below that floor; nothing else does.
-    `on_progress(bytes done, bytes in all)` is called now and then and may sleep or raise. Raises CorruptLog where a record
-    is bad, OSError; then nothing is left behind.
+    `on_progress(bytes done, bytes in all)` is called now and then and may sleep or raise. Raises CorruptLog where a
+    record is bad, OSError; then nothing is left behind.
     """
     disk = disk if disk is not None else OsDisk()
     sources = _open_sources(disk, list(segments))

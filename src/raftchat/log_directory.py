@@ -1,4 +1,4 @@
-"""Segments of a reference log: which are live, made, replaced, unlinked, and in what order (docs/log-format.md, "The directory").
+"""Segments of a reference log: which are live, made, replaced, unlinked, in what order (docs/log-format.md, "The directory").
 
 Knows files and how they follow each other. Does not know what is appended, nor how far the log reaches.
 """
@@ -277,7 +277,7 @@ class Directory:
         return dropped
 
     def unlink_retired(self, paths: Collection[str]) -> None:
-        """Remove retired files, the oldest first. Raises ValueError if one is not retired, or would revive an older one."""
+        """Remove retired files, the oldest first. Raises ValueError if one is not, or would revive an older one."""
         going = sorted(
             (pair for pair in self.retired if pair[0].path in paths), key=lambda pair: _order(pair[0].header.name)
         )
@@ -310,7 +310,7 @@ def _replaces(one: SegmentFile, other: SegmentFile) -> bool:
 
 
 def _live_chain(files: list[SegmentFile]) -> list[SegmentFile]:
-    """The live ones of all segments in their order: they are found by `prev_sequence` from the last. Raises CorruptLog."""
+    """The live ones of all segments: they are found by `prev_sequence` from the last. Raises CorruptLog."""
     by_sequence: dict[int, SegmentFile] = {}
     for segment in files:
         known = by_sequence.get(segment.header.sequence)

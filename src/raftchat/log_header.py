@@ -1,4 +1,4 @@
-"""Names and headers of segment files, and what may be wrong with a log (docs/log-format.md, "Segment", "Compacted segment").
+"""Names and headers of segment files, and what may be wrong with a log (docs/log-format.md, "Segment" and the next).
 
 Knows nothing of records, nor of the segments around one.
 """

@@ -67,7 +67,8 @@ class LogReader:
     def scan(self, first_index: int, last_index: int) -> list[KeyRun]:
         """Group a range by (kind, key), in order of first appearance. Where there is no index, notes where posts lie.
 
-        Ranges follow each other; the first may begin anywhere. Compacted segments cannot be scanned (IndexError).
+        Ranges follow each other, and may come again; the first may begin anywhere. Compacted segments cannot be
+        scanned (IndexError).
         """
         self._require_open()
         runs: dict[tuple[int, bytes], list[int]] = {}

@@ -457,7 +457,7 @@ class Log:
         self._directory.prepare()
 
     def install(self, compacted: Compacted) -> list[Segment]:
-        """Put a compacted segment in place of those it was made of: the retired ones, whose files stay. Durable on return.
+        """Put a compacted segment in place of those it was made of: the retired ones, which stay. Durable on return.
 
         Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed, and
         the compacted file is gone.

@@ -143,7 +143,7 @@ class SegmentFile:
         return faults[0] if faults else CorruptLog(self.path, self.end, "it does not read the same twice")
 
     def check(self, data: bytes, offset: int, index: int, last_index: int, term: int = 0, time_ms: int = 0) -> Header:
-        """The header of the record at `offset`: of entry `index`; if compacted, of one from there on. Raises BadRecord."""
+        """The header of the record at `offset`: of entry `index`, or if compacted from there on. Raises BadRecord."""
         if not self.header.revision:
             return check_record(data, offset, self.header.segment_id, index, term, time_ms)
         header = check_record(data, offset, self.header.segment_id, None, term, time_ms)

@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from raftchat import _log
+from raftchat import _log, log_reference
 from raftchat.chat import commands, pages
 from raftchat.chat.apply import advance
 from raftchat.chat.commands import remove_room
@@ -22,21 +22,22 @@ SEGMENT_SIZE_BYTES = 4096
 class BothLogs:
     """One history in memory and on disk, a state applied from each; segments are indexed and compacted as it goes."""
 
-    def __init__(self, directory, random):
+    def __init__(self, module, directory, random):
+        self.module = module
         self.random = random
         ids = itertools.count(1)
         self.new_segment_id = lambda: next(ids)
         self.directory = directory
         self.memory = MemoryLog()
-        self.log = _log.Log(directory, new_segment_id=self.new_segment_id, segment_size_bytes=SEGMENT_SIZE_BYTES)
-        self.reader = _log.LogReader(directory)
+        self.log = module.Log(directory, new_segment_id=self.new_segment_id, segment_size_bytes=SEGMENT_SIZE_BYTES)
+        self.reader = module.LogReader(directory)
         self.known = set()
         self.indexed = set()
         self.in_memory, self.on_disk = ChatState(), ChatState()
 
     def append(self, command, time_ms):
         self.memory.command(command, time_ms)
-        self.log.append(_log.pack(*command), 1, time_ms)
+        self.log.append(self.module.pack(*command), 1, time_ms)
 
     def add_segments(self):
         for segment in self.log.segments():
@@ -56,7 +57,7 @@ class BothLogs:
     def index_some(self):
         for segment in self.log.segments()[:-1]:
             if (segment.sequence, segment.revision) not in self.indexed and self.random.random() < 0.5:
-                _log.write_index(segment)
+                self.module.write_index(segment)
                 assert self.reader.use_index(segment.sequence)
                 self.indexed.add((segment.sequence, segment.revision))
 
@@ -68,7 +69,7 @@ class BothLogs:
         chosen = sealed[: self.random.randrange(len(sealed) + 1)]
         if chosen:
             floors = self.on_disk.floors()
-            self.log.install(_log.compact(self.directory, chosen, floors, new_segment_id=self.new_segment_id))
+            self.log.install(self.module.compact(self.directory, chosen, floors, new_segment_id=self.new_segment_id))
             self.add_segments()
 
     def plan(self, now_ms, cluster, rooms):
@@ -90,10 +91,12 @@ class BothLogs:
 
 
 @pytest.mark.parametrize("compacting", [False, True])
-@pytest.mark.parametrize("seed", range(12))
-def test_the_log_and_the_one_in_memory_agree(tmp_path, seed, compacting):
+@pytest.mark.parametrize(
+    ("module", "seed"), [*((_log, seed) for seed in range(12)), *((log_reference, seed) for seed in range(12, 14))]
+)
+def test_the_log_and_the_one_in_memory_agree(tmp_path, module, seed, compacting):
     random = Random(seed)
-    both = BothLogs(str(tmp_path), random)
+    both = BothLogs(module, str(tmp_path), random)
     time_ms = 1000
     for _ in range(12):
         for _ in range(random.randrange(60)):

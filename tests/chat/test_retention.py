@@ -152,31 +152,6 @@ def test_no_more_rooms_are_changed_at_once_than_asked_for_and_it_is_said():
     assert state.messages == 0
 
 
-def test_a_busy_room_does_not_cause_an_entry_for_each_post():
-    log, state = rooms_with(10)
-    policy, commands = {b"a": Policy(max_messages=10)}, 0
-    for now_ms in range(1000, 61_000, 10):
-        log.post(b"a", time_ms=now_ms)
-        advance(state, log, state.applied_index + 1, log.last_index)
-        made = planned(log, state, now_ms, None, policy, interval_ms=5000)
-        commands += len(made.commands)
-        if made.commands:
-            carry_out(log, state, made, now_ms)
-    assert 10 <= commands <= 13
-    # Once it is quiet, the limit holds exactly.
-    carry_out(log, state, planned(log, state, 10**6, None, policy, interval_ms=5000), 10**6)
-    assert state.room(b"a").count == 10
-
-
-def test_a_log_that_is_ahead_of_the_clock_does_not_hold_retention_up():
-    log, state = rooms_with(3)
-    policy = {b"a": Policy(max_messages=2)}
-    carry_out(log, state, planned(log, state, 100, None, policy), 10**9)
-    log.post(b"a")
-    advance(state, log, state.applied_index + 1, log.last_index)
-    assert planned(log, state, 200, None, policy, interval_ms=5000).commands
-
-
 def test_in_a_busy_room_all_but_the_newest_go_in_any_case():
     """That nothing stays is void once something was posted: then the next plan must not be as void, for ever."""
     log, state = rooms_with(4)

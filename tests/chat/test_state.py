@@ -1,6 +1,6 @@
 """The state is a function of the entries alone: what commands do to rooms and policies, and what they leave alone."""
 
-from time import perf_counter
+from time import process_time
 
 import orjson
 import pytest
@@ -75,7 +75,7 @@ def test_a_trim_raises_the_floor_and_takes_its_numbers_off():
     state = applied(log)
     room = state.room(b"a")
     assert told(room) == (3, 3, 3, 1)
-    assert (room.bytes, room.trimmed_time_ms, state.retention_time_ms) == (log.all[2].size, 70, 70)
+    assert (room.bytes, room.trimmed_time_ms) == (log.all[2].size, 70)
     assert (state.messages, state.bytes) == (2, room.bytes + log.all[3].size)
 
 
@@ -117,7 +117,7 @@ def test_a_trim_of_a_former_life_of_the_room_is_void():
     log.command(old)
     state = applied(log)
     assert told(state.room(b"a")) == (6, 6, 6, 1)
-    assert (state.messages, state.retention_time_ms) == (1, 0)
+    assert state.messages == 1
 
 
 def test_removing_a_room_takes_its_messages_and_its_policy():
@@ -138,9 +138,9 @@ def test_retention_removes_a_room_only_if_nothing_was_posted_since_and_leaves_it
     log.command(set_retention(b"a", Policy(max_messages=5)))
     log.command(remove_room(b"a", 2))
     assert applied(log).room(b"a").count == 3
-    log.command(remove_room(b"a", 3), time_ms=99)
+    log.command(remove_room(b"a", 3))
     state = applied(log)
-    assert (len(state), state.messages, state.retention_time_ms) == (0, 0, 99)
+    assert (len(state), state.messages) == (0, 0)
     assert list(state.policies.rooms) == [b"a"]
 
 
@@ -173,14 +173,6 @@ def test_flags_at_bootstrap_hold_only_until_a_policy_was_ever_set():
     log.command(set_retention(b"", Policy(max_rooms=4), if_unset=True))
     policies = applied(log).policies
     assert (policies.cluster, policies.cluster_was_set) == (None, True)
-
-
-def test_a_change_of_policy_is_carried_out_at_once():
-    log, state = three_posts()
-    log.command(trim(log, state, b"a", 1))
-    assert applied(log).retention_time_ms == 4
-    log.command(set_retention(b"a", Policy()))
-    assert applied(log).retention_time_ms == 0
 
 
 @pytest.mark.parametrize(
@@ -292,12 +284,12 @@ def test_a_hundred_thousand_rooms_are_encoded_and_decoded_quickly():
     for number in range(100_000):
         log.post(b"a room with a name of some length, number %d" % number)
     state = applied(log)
-    began = perf_counter()
+    began = process_time()
     data = state.encode()
     decoded = ChatState.decode(data)
-    took_s = perf_counter() - began
+    took_s = process_time() - began
     assert decoded.encode() == data
-    assert took_s < 2, "a fraction of a second, on a machine that has nothing else to do"
+    assert took_s < 2, "seconds of CPU"
 
 
 # Listed

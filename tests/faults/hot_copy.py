@@ -89,8 +89,13 @@ class Chatter:
             self.stopping.set()
             for thread in threads:
                 thread.join()
+        self.check()
+
+    def check(self) -> bool:
+        """All clients still do their work. Raises what one of them has met."""
         if self.failures:
             raise self.failures[0]
+        return True
 
     def _kept(self, work: Any, number: int, pause_s: float) -> None:
         random = Random(self.seed * 1000 + number)

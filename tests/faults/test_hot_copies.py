@@ -12,6 +12,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import httpx2
 import orjson
 import pytest
 
@@ -47,12 +48,17 @@ def test_each_copy_holds_what_was_acknowledged_before_it(
     chatter, random = Chatter(node.url, SEED), Random(SEED)
     copy, new = tmp_path / "copy", tmp_path / "new"
     had_to_be_there = snapshots = compacted = 0
+    # Of that room nearly nothing stays, so that segments are rewritten rather than dropped.
+    policy = httpx2.put(f"{node.url}/rooms/stays%20too/retention", json={"MaxMessages": 10}, timeout=15)
+    assert policy.is_success, policy.text
     with chatter.running(posters=3, pause_s=0.02):
         # Until there is something that was replaced by something else.
-        wait_for("a compacted segment", lambda: list((node.data_dir / "log").glob("*-0001.log")), 60)
+        wait_for(
+            "a compacted segment", lambda: chatter.check() and list((node.data_dir / "log").glob("*-0001.log")), 60
+        )
         for number in range(COPIES):
             expected = Expected(chatter)
-            copy_in_disorder(node.data_dir, copy, random, pause_max_s=0.01)
+            copy_in_disorder(node.data_dir, copy, random, pause_max_s=0.005)
             after = chatter.first_ids()
             report = verify(str(copy))
             assert (report.corrupt, report.unreadable) == ([], []), f"copy {number}"
@@ -64,8 +70,8 @@ def test_each_copy_holds_what_was_acknowledged_before_it(
             shutil.rmtree(copy)
             shutil.rmtree(new)
     assert had_to_be_there > 50 * COPIES, "nearly nothing was at stake"
-    assert compacted > COPIES
-    assert snapshots > COPIES
+    assert compacted >= COPIES
+    assert snapshots >= 2 * COPIES
     acknowledged = sum(1 for post in chatter.posts if post.id)
     figure(
         f"{COPIES} hot copies while {acknowledged} posts were acknowledged and {len(chatter.removals)} rooms deleted: "

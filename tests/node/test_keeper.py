@@ -345,3 +345,61 @@ def test_due_is_in_the_future_or_never_once_all_is_done(store: Store) -> None:
     store.owner.leads = True
     store.rounds(1)
     assert store.clock.now_ms < store.upkeep.due_ms < float("inf")
+
+
+def test_a_retired_file_waits_for_an_older_one_that_was_retired_after_it(store: Store) -> None:
+    """It may not be unlinked before, and that it was due must not end the keeper, nor keep it busy."""
+    for _ in range(4):
+        store.fill()
+    store.rounds(1)
+    log, grace_ms = store.opened.log, store.config.delete_grace_ms
+    second = log.segments()[1:2]
+    log.install(store.files.compact(second, store.state.floors()))
+    store.rounds(1)
+    log.drop_prefix(log.segments()[2].base_index)
+    store.rounds(1, ms=grace_ms / 2)
+    assert len(log.retired()) == 3
+    store.rounds(1, ms=grace_ms * 2 / 3)
+    assert len(log.retired()) == 3
+    assert store.upkeep.due_ms > store.clock.now_ms
+    store.rounds(1, ms=grace_ms / 2)
+    assert log.retired() == []
+
+
+def test_a_wall_clock_that_leaps_removes_nothing_too_early_and_that_is_said(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    """KAFKA-6482."""
+    set_policy(store, Policy(max_age_ms=DAY_MS))
+    ids = store.post("a", 3)
+    store.rounds(3, ms=1000)
+    store.clock.wall_offset_ms += 30 * DAY_MS
+    store.rounds(5, ms=1000)
+    assert store.page("a") == ids
+    assert len([record for record in caplog.records if "leapt forward" in record.message]) == 1
+    # A month later by the machine's own count they are due, whatever the wall clock says.
+    store.clock.wall_offset_ms -= 60 * DAY_MS
+    store.clock.now_ms += 2 * DAY_MS
+    store.rounds(3, ms=1000)
+    assert store.page("a") == ids, "the clock was set back: what is too old stays until it has caught up"
+    assert any("leapt back" in record.message for record in caplog.records)
+    store.clock.wall_offset_ms += 30 * DAY_MS
+    store.rounds(3, ms=1000)
+    assert store.page("a") == []
+
+
+def test_a_bad_record_in_the_way_of_retention_stops_retention_alone(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    store.post("a", 5)
+    store.fill()
+    store.rounds()
+    path = store.path / "log" / store.names()[0]
+    data = bytearray(path.read_bytes())
+    data[300] ^= 1
+    path.write_bytes(data)
+    set_policy(store, Policy(max_age_ms=1000))
+    store.rounds(5, ms=1000)
+    assert len([record for record in caplog.records if "Retention stands still" in record.message]) == 1
+    assert store.state.room(b"a") is not None
+    assert store.state.applied_index == store.owner.commit_index

@@ -190,3 +190,60 @@ def test_a_full_disk_puts_off_what_the_keeper_writes_and_nothing_else(
     assert hits > 4
     lines = [record.message for record in caplog.records if "could not be written" in record.message]
     assert 0 < len(lines) <= 3 * hits
+
+
+@pytest.mark.parametrize("place", ["snapshots", ".tmp"])
+def test_a_failed_flush_of_a_file_that_nothing_relies_on_yet_is_no_reason_to_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It is never taken for flushed: the file is written anew."""
+    result = expected(tmp_path / "expected")
+    failed: list[str] = []
+
+    def before(name: str, arguments: tuple[Any, ...]) -> None:
+        if name in ("fsync", "fdatasync") and len(failed) < 2:
+            path = os.readlink(f"/proc/self/fd/{arguments[0]}")
+            if place in path and os.path.isfile(path):
+                failed.append(path)
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    def upkeep(store: Store) -> Store:
+        with system_calls(monkeypatch, before):
+            store.rounds(6, ms=100)
+        return store
+
+    store = scenario(open_store(tmp_path / "store", small_config(store_retry_ms=100)), upkeep)
+    assert failed
+    assert finished(store) == result
+    assert store.upkeep.counters.failures == len(failed)
+    assert any("Input/output error" in record.message for record in caplog.records)
+    store.abandon()
+
+
+def test_a_record_that_is_bad_keeps_its_segment_as_it_is_and_the_rest_goes_on(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    store = open_store(tmp_path)
+    store.owner.leads = False
+    store.post("gone", 100)
+    store.post("stays", 3)
+    store.fill("stays")
+    store.rounds()
+    path = store.path / "log" / store.names()[0]
+    data = bytearray(path.read_bytes())
+    data[200] ^= 1
+    path.write_bytes(data)
+    for name in store.names(".idx"):
+        (store.path / "log" / name).unlink()
+    store.owner.append(_log.pack(*remove_room(b"gone")))
+    store = reopened(store)
+    store.owner.leads = False
+    for _ in range(3):
+        store.fill("stays")
+        store.rounds(3, ms=2000)
+    assert any("A record is bad" in record.message and path.name in record.message for record in caplog.records)
+    assert path.exists()
+    assert path.read_bytes() == bytes(data)
+    assert len(store.names(".idx")) > 0
+    assert len(store.owner.taken) >= 2, "snapshots go on"
+    store.abandon()

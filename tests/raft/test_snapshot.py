@@ -154,3 +154,76 @@ def test_reads_are_confirmed_by_followers_that_wait_for_state() -> None:
     cluster[1].raft.read_index(1)
     cluster.settle()
     assert [r.index for r in cluster[1].reads] == [21]
+
+
+@pytest.mark.parametrize("first_index", range(2, 22))
+@pytest.mark.parametrize("behind", [0, 3, 12])
+def test_a_log_that_is_compacted_under_a_leader_keeps_nobody_from_following(first_index: int, behind: int) -> None:
+    """5: whatever the follower was being sent, it goes on from the log if that still holds it, else by a snapshot."""
+    cluster = Cluster(Node(1, THREE, log_of(*[1] * 20)), Node(2, THREE, log_of(*[1] * 20)), Node(3, THREE))
+    cluster.elect(1)
+    cluster.settle()
+    cluster.crash(3)
+    for number in range(behind):
+        cluster.post(1, str(number))
+    cluster.settle()
+    leader = cluster[1]
+    snapshot_index = max(first_index - 1, 15)
+    leader.raft.snapshot_available(snapshot_index, leader.log.term_at(snapshot_index), 0, THREE.encode())
+    leader.log.drop_prefix(first_index)
+    cluster[2].log.drop_prefix(min(first_index + 1, 20))
+    cluster.restart(3)
+    for _ in range(4):
+        cluster.beat(1)
+    wanted = cluster[3].snapshot
+    if wanted is not None:
+        cluster[3].raft.step(SnapshotInstalled(wanted.last_index, wanted.last_term, 0, THREE.encode()))
+    for _ in range(4):
+        cluster.beat(1)
+    cluster.post(1, "last")
+    cluster.settle()
+    assert cluster[3].log.last_index == cluster[2].log.last_index == leader.log.last_index
+    assert leader.raft.status().followers[3].state == "replicate"
+
+
+def led_with_whole_log(behind: int, better_below: int) -> Cluster:
+    """Node 1 leads with all its log and a snapshot of 15; node 3 has the first entries up to `behind`."""
+    cluster = Cluster(
+        Node(1, THREE, log_of(*[1] * 20)), Node(2, THREE, log_of(*[1] * 20)), Node(3, THREE, log_of(*[1] * behind))
+    )
+    cluster.crash(3)
+    cluster.settle()
+    cluster.elect(1)
+    cluster[1].raft.snapshot_available(15, 1, 0, THREE.encode(), better_below)
+    cluster.restart(3)
+    for _ in range(3):
+        cluster.beat(1)
+    return cluster
+
+
+@pytest.mark.parametrize(("behind", "state"), [(0, "snapshot"), (8, "snapshot"), (9, "replicate"), (14, "replicate")])
+def test_a_follower_that_lacks_very_much_gets_the_state_although_the_log_holds_it_all(behind: int, state: str) -> None:
+    """5: whole files travel faster than entries; who lacks less than that costs is sent entries."""
+    cluster = led_with_whole_log(behind, better_below=10)
+    assert cluster[1].raft.status().followers[3].state == state
+    if state == "snapshot":
+        assert cluster[3].log.last_index == behind, "nothing is sent meanwhile"
+        assert cluster[3].raft.needs_snapshot(15, 1)
+        for _ in range(10):
+            cluster.beat(1)
+        assert cluster[1].raft.status().followers[3].state == "snapshot", "an answer alone does not end it"
+        cluster[3].raft.step(SnapshotInstalled(15, 1, 0, THREE.encode()))
+        assert not cluster[3].raft.needs_snapshot(15, 1)
+    cluster.settle()
+    assert cluster[3].log.last_index == cluster[1].log.last_index
+    assert cluster[1].raft.status().followers[3].state == "replicate"
+
+
+def test_who_is_catching_up_from_the_log_is_not_stopped_by_a_new_snapshot() -> None:
+    cluster = led_with_whole_log(9, better_below=0)
+    cluster.crash(3)
+    cluster.post(1, "a")
+    cluster.settle()
+    cluster[1].raft.snapshot_available(20, 1, 0, THREE.encode(), 21)
+    cluster.beat(1)
+    assert cluster[1].raft.status().followers[3].state == "replicate"

@@ -7,8 +7,7 @@ a page is defined by order alone, so it stays right while messages are posted an
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from raftchat.chat.room import Room
 
@@ -23,8 +22,7 @@ class Source(Protocol):
         """The first `limit` with index < ID ≤ last_index."""
 
 
-@dataclass(frozen=True, slots=True)
-class Page:
+class Page(NamedTuple):
     ids: Sequence[int]
     """Ascending."""
     older: int | None

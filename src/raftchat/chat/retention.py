@@ -65,7 +65,7 @@ class Plan:
     rooms: list[RoomLoss] = field(default_factory=list)
     """Which rooms lose something; each once."""
     more: bool = False
-    """There is more to be removed than `rooms_max` rooms: plan again at once, with `interval_ms` 0."""
+    """There is more to be removed than `rooms_max` rooms: plan again once this is applied."""
 
     @property
     def messages(self) -> int:
@@ -96,17 +96,14 @@ def plan(
     rooms: Mapping[bytes, Policy],
     record_size_max_bytes: int,
     rooms_max: int | None = None,
-    interval_ms: int = 0,
 ) -> Plan:
     """What these policies remove at `now_ms` (`RetentionClock`) from the state. Raises what reading the log may raise.
 
     Whole rooms go first (empty ones, then the least recently active beyond `max_rooms`), then messages by the rooms'
     own limits and by age, then the oldest of all until the cluster's limits hold. `rooms_max`: at most so many rooms
-    are looked at in detail and changed. `interval_ms`: nothing is removed until so long after the last time, so that
-    a busy room does not cause an entry for each post. Without a policy of the cluster its defaults hold.
+    are looked at in detail and changed. Without a policy of the cluster its defaults hold. Every message beyond a limit
+    is in the plan, so a busy room has something in each: how often there is one is for who asks to say.
     """
-    if 0 <= now_ms - state.retention_time_ms < interval_ms:
-        return Plan()
     return _Planner(state, source, now_ms, cluster or Policy(), rooms, record_size_max_bytes, rooms_max).plan()
 
 

@@ -76,8 +76,6 @@ class ChatState:
         self.messages = 0
         self.bytes = 0
         """What all messages' records occupy in the log."""
-        self.retention_time_ms = 0
-        """Log time at which retention last removed something. 0: not since a policy was changed."""
         self.policies = Policies()
         self._rooms: dict[bytes, Room] = {}
         self._keys: list[bytes] = []
@@ -164,7 +162,7 @@ class ChatState:
                 for trim in trims:
                     self._trim(trim, entry.time_ms)
             elif entry.kind == KIND_REMOVE_ROOM:
-                self._remove(entry.key, parse_remove(entry.key, entry.value), entry.time_ms)
+                self._remove(entry.key, parse_remove(entry.key, entry.value))
             elif entry.kind == KIND_RETENTION:
                 self._set_policy(entry)
             else:
@@ -197,17 +195,12 @@ class ChatState:
             self._empty.add(trim.key)
         self.messages -= trim.messages
         self.bytes -= trim.bytes
-        self.retention_time_ms = time_ms
 
-    def _remove(self, key: bytes, if_last_id: int | None, time_ms: int) -> None:
+    def _remove(self, key: bytes, if_last_id: int | None) -> None:
         room = self._rooms.get(key)
         if if_last_id is None:
             self.policies.rooms.pop(key, None)
-        elif room is not None and room.last_id == if_last_id:
-            self.retention_time_ms = time_ms
-        else:
-            return
-        if room is None:
+        if room is None or if_last_id not in (None, room.last_id):
             return
         del self._rooms[key]
         del self._keys[bisect.bisect_left(self._keys, key)]
@@ -226,7 +219,6 @@ class ChatState:
             policies.rooms[entry.key] = policy
         else:
             policies.rooms.pop(entry.key, None)
-        self.retention_time_ms = 0
 
     def rooms_after(self, limit: int, after: str | None = None, prefix: str = "") -> tuple[list[Room], bool]:
         """At most `limit` rooms in order of name (by code point), and whether more follow.
@@ -252,7 +244,6 @@ class ChatState:
             "Version": VERSION,
             "AppliedIndex": self.applied_index,
             "AppliedTime": self.applied_time_ms,
-            "RetentionTime": self.retention_time_ms,
             "ClusterPolicy": cluster,
             "ClusterPolicyWasSet": policies.cluster_was_set,
             "RoomPolicies": [
@@ -281,9 +272,7 @@ class ChatState:
     @classmethod
     def _decoded(cls, document: dict[str, Any]) -> ChatState:
         state = cls()
-        state.applied_index, state.applied_time_ms, state.retention_time_ms = numbers = tuple(
-            document[name] for name in ("AppliedIndex", "AppliedTime", "RetentionTime")
-        )
+        state.applied_index, state.applied_time_ms = numbers = document["AppliedIndex"], document["AppliedTime"]
         if any(type(number) is not int or number < 0 for number in numbers):
             raise ValueError("not a chat state: an index or a time is no number")
         cluster = document["ClusterPolicy"]

@@ -87,7 +87,9 @@ def _require_free(data_dir: str) -> None:
     """Empty, or what a restore that was broken off has left."""
     if os.path.isdir(data_dir):
         names = set(os.listdir(data_dir))
-        if names <= {lock.FILE_NAME, identity.RESTORING + ".tmp"} or (identity.RESTORING in names and identity.FILE_NAME not in names):
+        if names <= {lock.FILE_NAME, identity.RESTORING + ".tmp"} or (
+            identity.RESTORING in names and identity.FILE_NAME not in names
+        ):
             return
     require_empty(data_dir)
 

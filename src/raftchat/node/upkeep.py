@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
+from itertools import accumulate
 from typing import Any
 
 from raftchat.chat.apply import advance
@@ -72,9 +73,10 @@ class Upkeep:
         """Raises what reading or applying a committed entry raises: then there is nothing more to keep."""
         view = self._owner.view()
         self._follow(view.segments)
+        # First, so that to apply what is in them need not note each post in memory.
+        self._index(view)
         self._apply(view)
         self._write_snapshot()
-        self._index(view)
         self._remove(view)
         self._retention.round(view, self.state)
         self._reclaim.round(view, self.state, self._whole(), self._unreadable, self._indexed)
@@ -218,8 +220,11 @@ class Upkeep:
 
     def _remove(self, view: View) -> None:
         now_ms = self._clock.monotonic_ms()
-        retired = {segment.path: segment for segment in view.retired}
-        self._retired = {path: self._retired.get(path, now_ms + self._grace_ms) for path in retired}
+        in_order = sorted(view.retired, key=lambda segment: (segment.sequence, segment.revision))
+        retired = {segment.path: segment for segment in in_order}
+        # An older file may have been retired later, and nothing goes before what is older.
+        dues = accumulate((self._retired.get(path, now_ms + self._grace_ms) for path in retired), max)
+        self._retired = dict(zip(retired, dues, strict=True))
         due = [segment for path, segment in retired.items() if self._retired[path] <= now_ms]
         if due and self._setbacks.may_try("unlink"):
             with self._setbacks.put_off("unlink"):

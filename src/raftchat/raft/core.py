@@ -213,14 +213,21 @@ class Raft:
             raise NotLeader(0)
         return lead
 
-    def snapshot_available(self, last_index: int, last_term: int, last_time_ms: int, membership: bytes) -> None:
-        """The caller has the state up to `last_index` to give to followers that need what the log no longer holds."""
+    def snapshot_available(
+        self, last_index: int, last_term: int, last_time_ms: int, membership: bytes, better_below: int = 0
+    ) -> None:
+        """The caller has the state up to `last_index` to give to followers that need what the log no longer holds.
+
+        Also to those that are found to need entries from below `better_below`, although the log has them.
+        """
         s = self._s
         assert last_index <= s.commit_index, "a snapshot holds committed entries only"
+        assert better_below <= last_index + 1, "entries behind the snapshot come from the log"
         s.snapshot = InstallSnapshot(s.id, s.term, last_index, last_term, last_time_ms, membership)
+        s.snapshot_better_below = better_below
 
     def needs_snapshot(self, last_index: int, last_term: int) -> bool:
-        """Whether this state would still bring something: one was asked for, and the log does not hold its last entry."""
+        """Whether this state would still bring something: one was asked for, and the log has not got so far."""
         s = self._s
         return s.snapshot_wanted is not None and not snapshot.holds(s, last_index, last_term)
 

@@ -34,6 +34,7 @@ class Progress:
         "probe_sent",
         "round",
         "since_ms",
+        "snapshot_index",
     )
 
     def __init__(self, next_index: int, now_ms: float) -> None:
@@ -54,6 +55,8 @@ class Progress:
         """Its silence before this says nothing: it was not asked, or we were not running."""
         self.commit_sent = 0
         """Commit index last told."""
+        self.snapshot_index = 0
+        """How far the snapshot reached that it was offered first."""
 
     def probe(self, next_index: int) -> None:
         """Look for the place where the logs meet, from here downwards."""
@@ -69,8 +72,10 @@ class Progress:
         self.next_index = self.match_index + 1
         self._forget_inflight()
 
-    def snapshot(self) -> None:
+    def snapshot(self, last_index: int) -> None:
+        """It is to have the state up to there before it gets entries again."""
         self.flow = Flow.SNAPSHOT
+        self.snapshot_index = last_index
         self.probe_sent = False
         self._forget_inflight()
 

@@ -24,8 +24,8 @@ def replicate(s: State, lead: Leadership) -> None:
     made: Made = {}
     beat, lead.beat = lead.beat, False
     for node, p in lead.progress.items():
-        if p.next_index < s.log.first_index and p.flow is not Flow.SNAPSHOT and s.snapshot is not None:
-            p.snapshot()
+        if s.snapshot is not None and p.flow is not Flow.SNAPSHOT and _needs_state(s, p):
+            p.snapshot(s.snapshot.last_index)
         if p.flow is Flow.REPLICATE:
             if not _send_entries(s, lead, node, p, made) and (beat or p.commit_sent < s.commit_index):
                 _send(s, lead, node, p, p.next_index, 0, made)
@@ -33,6 +33,14 @@ def replicate(s: State, lead: Leadership) -> None:
             _probe(s, lead, node, p, beat, made)
         elif beat or not p.probe_sent:
             _send_snapshot(s, lead, node, p)
+
+
+def _needs_state(s: State, p: Progress) -> bool:
+    """The log no longer holds what comes next there; or so much is missing that the files are there sooner.
+
+    The latter only where it is known (it was probed), and not of one that is catching up as it is.
+    """
+    return p.next_index < s.log.first_index or (p.flow is Flow.PROBE and p.next_index < s.snapshot_better_below)
 
 
 def _send_entries(s: State, lead: Leadership, node: int, p: Progress, made: Made) -> bool:
@@ -116,7 +124,9 @@ def receive_append_reply(s: State, lead: Leadership, m: AppendReply) -> None:
 
 def _accepted(s: State, lead: Leadership, p: Progress, match_index: int) -> None:
     moved = p.acknowledged(match_index)
-    if p.flow is Flow.PROBE or (p.flow is Flow.SNAPSHOT and p.match_index >= s.log.first_index - 1):
+    if p.flow is Flow.PROBE or (
+        p.flow is Flow.SNAPSHOT and p.match_index >= max(s.log.first_index - 1, p.snapshot_index)
+    ):
         p.replicate()
     if moved:
         advance_commit(s, lead)

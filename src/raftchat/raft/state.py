@@ -101,6 +101,7 @@ class State:
         "reads",
         "role",
         "snapshot",
+        "snapshot_better_below",
         "snapshot_wanted",
         "term",
         "transfer",
@@ -162,6 +163,8 @@ class State:
         """This candidacy was asked for by the old leader (3.10)."""
         self.snapshot: InstallSnapshot | None = None
         """What this node could give to others."""
+        self.snapshot_better_below = 0
+        """Whoever needs entries from below this index is better off with the snapshot."""
         self.snapshot_wanted: InstallSnapshot | None = None
 
         # On its way out.

@@ -34,12 +34,24 @@ _LOG_GAUGES = {
     "Bytes": ("log_bytes", "Size of the log's files."),
     "Segments": ("log_segments", "Files the log consists of."),
 }
+_STORE_GAUGES = {
+    "SnapshotIndex": ("store_snapshot_index", "Last entry of the newest snapshot; 0: there is none."),
+    "Lag": ("store_lag_entries", "Entries that are committed and that the keeper of the store has not applied yet."),
+    "LiveBytes": ("store_live_bytes", "What all messages occupy in the log."),
+    "RetiredBytes": ("store_retired_bytes", "Size of files that are kept only until their grace is over."),
+}
 _RAFT_COUNTERS = {
     "turns": "Turns of the Raft process's loop.",
     "batches": "Batches appended to the log.",
     "syncs": "Times the log was made durable.",
     "peer_bytes_sent": "Bytes sent to other members.",
     "peer_frames_dropped": "Frames dropped because a member did not read.",
+    "snapshots": "Snapshots written.",
+    "segment_indexes": "Indexes of sealed segments written.",
+    "compactions": "Times sealed segments were rewritten without what was removed.",
+    "reclaimed_bytes": "Bytes that rewritten and dropped segments gave back, or will once their grace is over.",
+    "retention_plans": "Plans of what the policies remove that this node proposed as the leader.",
+    "store_failures": "Times the keeper of the store could not write or read something, and put it off.",
 }
 
 
@@ -82,6 +94,9 @@ class _NodeCollector(Collector):
                 yield family
         for key, (name, text) in _LOG_GAUGES.items():
             yield _gauge(name, text, status.get("Log", {}).get(key, 0))
+        for key, (name, text) in _STORE_GAUGES.items():
+            if key in status.get("Store", {}):
+                yield _gauge(name, text, status["Store"][key])
 
     def _counted(self) -> Iterator[Metric]:
         counters = self._counters

@@ -106,6 +106,21 @@ def components(config: Config) -> Json:
                     "Leader": {"type": "integer", "description": "0: none known."},
                     "CommitIndex": {"type": "integer"},
                     "Members": {"type": "array", "items": ref("Member")},
+                    "Log": {
+                        "type": "object",
+                        "properties": {"Segments": {"type": "integer"}, "Bytes": {"type": "integer"}},
+                    },
+                    "Store": {
+                        "type": "object",
+                        "description": "What is kept beside the log, and how much of that is needed.",
+                        "properties": {
+                            "SnapshotIndex": {"type": "integer", "description": "0: there is no snapshot yet."},
+                            "AppliedIndex": {"type": "integer"},
+                            "Lag": {"type": "integer", "description": "Committed entries that are not applied."},
+                            "LiveBytes": {"type": "integer", "description": "What all messages occupy."},
+                            "RetiredBytes": {"type": "integer", "description": "Files kept for their grace only."},
+                        },
+                    },
                 },
             },
             "Problem": _object(
