@@ -25,7 +25,8 @@ from collections import namedtuple
 
 from raftchat._log_compact import Compacted, compact
 from raftchat._log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat
-from raftchat._log_index import has_index, write_index
+from raftchat._log_index import has_index
+from raftchat._log_index_writer import write_index
 from raftchat._log_lookup import Trim
 from raftchat._log_reader import LogReader
 from raftchat._log_record import BadBatch, Batch, Entry, check_unstamped, pack, parse_batch
