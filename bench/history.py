@@ -66,9 +66,11 @@ def make(
     first = [_record(rng, room_name(number), size_bytes, config) for number in range(min(rooms, messages))]
     now_ms = int(time.time() * 1000) if ends_ms is None else ends_ms
     log.append(_log.pack(_log.KIND_NOOP, b"", b""), TERM, now_ms - SPAN_MS)
+    # A batch has one time, as it would have if it had been posted.
+    batch = max(1, min(BATCH, messages // 100))
     done, synced = 0, time.monotonic()
     while done < messages:
-        count = min(BATCH, messages - done)
+        count = min(batch, messages - done)
         records, first = (first[:count], first[count:]) if first else (rng.choices(pool, k=count), [])
         log.append(b"".join(records), TERM, now_ms - SPAN_MS + SPAN_MS * done // messages)
         done += len(records)
