@@ -26,6 +26,7 @@ setup(
                 "_log_directory",
                 "_log_header",
                 "_log_index",
+                "_log_index_writer",
                 "_log_lookup",
                 "_log_mapping",
                 "_log_part",

@@ -25,7 +25,8 @@ from raftchat.storage.hard_state import HardStateFile, OsFile
 
 BATCH = 5_000
 POOL = 20_000
-"""Different records; a batch is a random choice of them."""
+POOL_BYTES = 4_000_000
+"""So many different records, or as many as this; a batch is a random choice of them."""
 TERM = 1
 SPAN_MS = 365 * 24 * 3600 * 1000
 """The history's first message was posted this long ago."""
@@ -36,25 +37,40 @@ def room_name(number: int) -> str:
 
 
 def make(
-    data_dir: Path, *, messages: int, rooms: int, size_bytes: int, urls: Sequence[str], node_id: int = 1, seed: int = 1
+    data_dir: Path,
+    *,
+    messages: int,
+    rooms: int,
+    size_bytes: int,
+    urls: Sequence[str],
+    node_id: int = 1,
+    seed: int = 1,
+    ends_ms: int | None = None,
+    segment_size_bytes: int | None = None,
 ) -> int:
-    """Fill an empty directory: the index of its last entry. `size_bytes`: of each message as JSON members."""
+    """Fill an empty directory: the index of its last entry. `size_bytes`: of each message as JSON members.
+
+    Members of one cluster are given the same `seed` and `ends_ms`, the time of the last message; it is now otherwise.
+    """
     rng, config = random.Random(seed), Config()
     data_dir.mkdir(parents=True, exist_ok=True)
     bootstrap(str(data_dir), node_id, urls)
     log = _log.Log(
         log_directory(str(data_dir)),
         new_segment_id=lambda: secrets.randbits(64) | 1,
-        segment_size_bytes=config.segment_size_bytes,
+        segment_size_bytes=segment_size_bytes or config.segment_size_bytes,
     )
-    pool = [_record(rng, room_name(rng.randrange(rooms)), size_bytes, config) for _ in range(POOL)]
+    different = max(1, min(POOL, POOL_BYTES // size_bytes))
+    pool = [_record(rng, room_name(rng.randrange(rooms)), size_bytes, config) for _ in range(different)]
     # Every room has at least one.
     first = [_record(rng, room_name(number), size_bytes, config) for number in range(min(rooms, messages))]
-    now_ms = int(time.time() * 1000)
+    now_ms = int(time.time() * 1000) if ends_ms is None else ends_ms
     log.append(_log.pack(_log.KIND_NOOP, b"", b""), TERM, now_ms - SPAN_MS)
+    # A batch has one time, as it would have if it had been posted.
+    batch = max(1, min(BATCH, messages // 100))
     done, synced = 0, time.monotonic()
     while done < messages:
-        count = min(BATCH, messages - done)
+        count = min(batch, messages - done)
         records, first = (first[:count], first[count:]) if first else (rng.choices(pool, k=count), [])
         log.append(b"".join(records), TERM, now_ms - SPAN_MS + SPAN_MS * done // messages)
         done += len(records)

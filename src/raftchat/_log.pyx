@@ -25,7 +25,8 @@ from collections import namedtuple
 
 from raftchat._log_compact import Compacted, compact
 from raftchat._log_header import SEGMENT_HEADER_BYTES, CorruptLog, ForeignFile, LogError, NewerFormat, Segment
-from raftchat._log_index import has_index, write_index
+from raftchat._log_index import has_index
+from raftchat._log_index_writer import write_index
 from raftchat._log_lookup import Trim
 from raftchat._log_reader import LogReader
 from raftchat._log_record import BadBatch, Batch, Entry, check_unstamped, pack, parse_batch
@@ -71,9 +72,6 @@ cdef class Log:
             self._continue_after(0, 0, 0, True, False)
             return
         active = self.directory.active
-        if active.revision:
-            self._behind_compacted(active, durable_hint)
-            return
         last_index, last_term, last_time_ms, end, torn, dropped_bytes = active.recover(durable_hint)
         self.recovery = Recovery(torn, active.path, end, dropped_bytes)
         if torn:
@@ -82,14 +80,6 @@ cdef class Log:
         os.fdatasync(active.file.fd)
         self._at(last_index, last_term, last_time_ms)
         self.directory.unlink_dead()
-
-    cdef int _behind_compacted(self, SegmentFile last, uint64_t durable_hint) except -1:
-        """Nothing comes after a compacted segment: begin there."""
-        if last.last_index < durable_hint:
-            reason = f"entry {durable_hint} was committed here, but the log ends before it"
-            raise CorruptLog(last.path, None, reason)
-        self.recovery = Recovery(False, last.path, last.size, 0)
-        return self._continue_after(last.last_index, last.last_term, last.last_time_ms, True, False)
 
     # State
 
@@ -454,8 +444,5 @@ cdef class Log:
 
     def close(self):
         """Batches that were handed out stay readable. Nothing is synced."""
-        self.closed = self.directory.closed = True
-        self.directory.live = []
-        self.directory.retired = []
-        self.directory.active = self.directory.first = None
-        self.directory.prepared = None
+        self.closed = True
+        self.directory.close()

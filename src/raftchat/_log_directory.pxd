@@ -35,6 +35,7 @@ cdef class Directory:
     ) except -1
     cdef int prepare(self) except -1
     cdef list install(self, object compacted)
+    cdef int close(self) except -1
     cdef int unlink_dead(self) except -1
     cdef list drop_prefix(self, uint64_t first_index)
     cdef int unlink_retired(self, list paths) except -1

@@ -289,6 +289,13 @@ cdef class Directory:
             self.retired = [other for other in self.retired if other is not pair]
         return 0
 
+    cdef int close(self) except -1:
+        self.closed = True
+        self.live, self.retired = [], []
+        self.active = self.first = None
+        self.prepared = None
+        return 0
+
     def verify(self, uint64_t last_index, on_progress):
         """Records found good, and each fault. `on_progress(bytes done, bytes in all)` or None."""
         cdef Segment segment

@@ -3,9 +3,24 @@
 from libc.stdint cimport uint8_t, uint16_t, uint32_t, uint64_t
 
 from raftchat._log_mapping cimport Mapping
-from raftchat._log_postings cimport Notes, Postings
+from raftchat._log_postings cimport Postings
 from raftchat._log_record cimport HashFunction
 from raftchat._log_segment cimport Segment
+
+cdef enum:
+    INDEX_VERSION = 1
+
+cdef packed struct IndexHeader:
+    uint8_t version
+    char magic[7]
+    uint64_t segment_id
+    uint64_t base_index
+    uint64_t last_index
+    uint64_t size_bytes
+    uint32_t rooms
+    uint32_t steps
+    uint64_t bytes
+    uint64_t checksum
 
 cdef packed struct RoomEntry:
     uint64_t postings_offset
@@ -18,6 +33,17 @@ cdef packed struct RoomEntry:
     uint16_t key_size
     uint16_t zero
     uint32_t zeros
+
+
+cdef extern from *:
+    """
+    #define RC_INDEX_MAGIC "rc-idx\\n"
+    """
+    const char *INDEX_MAGIC "RC_INDEX_MAGIC"
+
+
+cdef inline size_t aligned(size_t size) noexcept nogil:
+    return (size + 7) & ~<size_t>7
 
 
 cdef class Index(Postings):
@@ -41,4 +67,5 @@ cdef class Index(Postings):
 
 
 cdef Index open_index(Segment segment, uint64_t last_index)
-cdef int note_up_to(Notes notes, Segment segment, uint64_t last_index) except -1
+cdef bint checksum_of(const char *data, size_t steps_end, HashFunction hash, uint64_t *checksum) noexcept nogil
+cdef str index_path(str segment_path)

@@ -1,47 +1,31 @@
-"""The index file of a sealed segment: made, and read (docs/log-format.md, "Index of a sealed segment").
+"""The index file of a sealed segment, as it is read (docs/log-format.md, "Index of a sealed segment").
 
 Nothing in it is believed before its checksum, and no bound of it is followed unchecked even then. Knows one segment
 and its index. Does not know who is asked when an index is bad.
 """
 
 cimport cython
-from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize
-from libc.stdlib cimport calloc, free, malloc, qsort
-from libc.string cimport memcmp, memcpy, memset
+from cpython.bytes cimport PyBytes_AS_STRING
+from libc.stdlib cimport calloc, free, malloc
+from libc.string cimport memcmp, memcpy
 
 from raftchat._log_mapping cimport map_file
-from raftchat._log_postings cimport NOT_THERE, ROTTEN, STEP, NotedRoom, Notes, Posting, Posts, new_notes
-from raftchat._log_record cimport FINE, HEADER_BYTES, Fault, Salt, hash_function, reason_of
+from raftchat._log_postings cimport NOT_THERE, ROTTEN, STEP, Posting, Posts
+from raftchat._log_record cimport HEADER_BYTES, hash_function
 from raftchat._log_segment cimport Segment as SegmentFile, open_file
 
-import contextlib
 import os
 
-from raftchat._log_header import CorruptLog, LogError
+from raftchat._log_header import LogError
 
 cdef enum:
-    VERSION = 1
     HASHED_BYTES = 56                   # of the header: all but its checksum
-
-cdef packed struct IndexHeader:
-    uint8_t version
-    char magic[7]
-    uint64_t segment_id
-    uint64_t base_index
-    uint64_t last_index
-    uint64_t size_bytes
-    uint32_t rooms
-    uint32_t steps
-    uint64_t bytes
-    uint64_t checksum
 
 assert sizeof(IndexHeader) == 64 and sizeof(RoomEntry) == 56
 
-cdef const char *MAGIC = b"rc-idx\n"
 
-
-cdef inline size_t aligned(size_t size) noexcept nogil:
-    return (size + 7) & ~<size_t>7
+cdef str index_path(str segment_path):
+    return segment_path.removesuffix(".log") + ".idx"
 
 
 cdef bint checksum_of(const char *data, size_t steps_end, HashFunction hash, uint64_t *checksum) noexcept nogil:
@@ -55,9 +39,6 @@ cdef bint checksum_of(const char *data, size_t steps_end, HashFunction hash, uin
     checksum[0] = hash(hashed, HASHED_BYTES + tables)
     free(hashed)
     return True
-
-
-# Reading
 
 
 @cython.final
@@ -192,8 +173,8 @@ cdef Index open_index(SegmentFile segment, uint64_t last_index):
         return None
     memcpy(&header, PyBytes_AS_STRING(raw), sizeof(IndexHeader))
     if (
-        header.version != VERSION
-        or memcmp(header.magic, MAGIC, 7) != 0
+        header.version != INDEX_VERSION
+        or memcmp(header.magic, INDEX_MAGIC, 7) != 0
         or header.segment_id != segment.segment_id
         or header.base_index != segment.base_index
         or header.last_index != last_index
@@ -225,135 +206,3 @@ def has_index(segment):
         return False
     index = open_index(file, segment.last_index)
     return index is not None and index.tables_sound()
-
-
-# Making
-
-
-cdef int by_key(const void *left, const void *right) noexcept nogil:
-    cdef const NotedRoom *first = (<const NotedRoom **>left)[0]
-    cdef const NotedRoom *second = (<const NotedRoom **>right)[0]
-    cdef int order = memcmp(first.key, second.key, min(first.key_size, second.key_size))
-    return order if order != 0 else <int>first.key_size - <int>second.key_size
-
-
-cdef bytes image_of(Notes notes, uint64_t segment_id, uint64_t last_index):
-    """The file. Raises MemoryError."""
-    cdef size_t size, keys_at, steps_at, steps_end, key_bytes = 0, posts = 0
-    cdef uint32_t number
-    cdef bytes image
-    cdef char *data
-    cdef bint hashed
-    cdef const NotedRoom **order = <const NotedRoom **>malloc((notes.rooms + 1) * sizeof(NotedRoom *))
-    if order == NULL:
-        raise MemoryError
-    try:
-        for number in range(notes.rooms):
-            order[number] = &notes.noted[number]
-            key_bytes += notes.noted[number].key_size
-            posts += notes.noted[number].count
-        keys_at = sizeof(IndexHeader) + <size_t>notes.rooms * sizeof(RoomEntry)
-        steps_at = aligned(keys_at + key_bytes)
-        if steps_at > <uint32_t>-1:
-            raise OverflowError("the keys of a segment have 4 GiB or more")
-        steps_end = steps_at + notes.step_count * sizeof(uint32_t)
-        size = aligned(steps_end) + posts * sizeof(Posting)
-        image = PyBytes_FromStringAndSize(NULL, size)
-        data = PyBytes_AS_STRING(image)
-        with nogil:
-            qsort(order, notes.rooms, sizeof(NotedRoom *), by_key)
-            fill(data, notes, order, keys_at, steps_at, aligned(steps_end))
-            hashed = finish(data, size, notes, segment_id, last_index, steps_end)
-        if not hashed:
-            raise MemoryError
-        return image
-    finally:
-        free(order)
-
-
-cdef void fill(
-    char *data, Notes notes, const NotedRoom **order, size_t key_at, size_t steps_at, size_t postings_at
-) noexcept nogil:
-    cdef const NotedRoom *noted
-    cdef RoomEntry *entry
-    cdef uint32_t number
-    memset(data + key_at, 0, postings_at - key_at)
-    for number in range(notes.rooms):
-        noted = order[number]
-        entry = &(<RoomEntry *>(data + sizeof(IndexHeader)))[number]
-        memcpy(data + key_at, noted.key, noted.key_size)
-        memcpy(data + postings_at, noted.at, noted.count * sizeof(Posting))
-        entry.postings_offset = postings_at
-        entry.postings_checksum = notes.hash(noted.at, noted.count * sizeof(Posting))
-        entry.first_time_ms = noted.first_time_ms
-        entry.last_time_ms = noted.last_time_ms
-        entry.bytes = noted.bytes
-        entry.posts = noted.count
-        entry.key_offset = <uint32_t>key_at
-        entry.key_size = noted.key_size
-        entry.zero = entry.zeros = 0
-        key_at += noted.key_size
-        postings_at += noted.count * sizeof(Posting)
-    if notes.step_count > 0:
-        memcpy(data + steps_at, notes.steps, notes.step_count * sizeof(uint32_t))
-
-
-cdef bint finish(
-    char *data, size_t size, Notes notes, uint64_t segment_id, uint64_t last_index, size_t steps_end
-) noexcept nogil:
-    cdef IndexHeader *header = <IndexHeader *>data
-    cdef uint64_t checksum
-    header.version = VERSION
-    memcpy(header.magic, MAGIC, 7)
-    header.segment_id = segment_id
-    header.base_index = notes.base_index
-    header.last_index = last_index
-    header.size_bytes = size
-    header.rooms = notes.rooms
-    header.steps = <uint32_t>notes.step_count
-    header.bytes = notes.bytes
-    if not checksum_of(data, steps_end, notes.hash, &checksum):
-        return False
-    header.checksum = checksum
-    return True
-
-
-def index_path(str segment_path):
-    return segment_path.removesuffix(".log") + ".idx"
-
-
-cdef int note_up_to(Notes notes, SegmentFile segment, uint64_t last_index) except -1:
-    """Read, check and note what is not noted yet up to that entry. Raises CorruptLog."""
-    cdef Fault fault
-    cdef Salt salt = segment.salt
-    cdef bint no_memory = False, gaps = segment.revision != 0
-    with nogil:
-        fault = notes.read(segment.data, segment.size, &salt, last_index, gaps, &no_memory)
-    if no_memory:
-        raise MemoryError
-    if fault != FINE:
-        raise CorruptLog(segment.path, notes.end, reason_of(fault))
-    return 0
-
-
-def write_index(segment):
-    """Make the `.idx` file of a sealed segment, in any thread, mostly without the GIL: its size. Raises as `compact`."""
-    cdef SegmentFile file = open_file(segment.path, False)
-    cdef Notes notes = new_notes(file.base_index, file.start)
-    if file.segment_id != segment.segment_id:
-        raise CorruptLog(segment.path, 0, "it is another segment")
-    note_up_to(notes, file, segment.last_index)
-    image = image_of(notes, file.segment_id, segment.last_index)
-    path = index_path(segment.path)
-    temporary = f"{path}.tmp"
-    try:
-        with open(os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600), "wb", 0) as written:
-            left = memoryview(image)
-            while left:
-                left = left[written.write(left):]
-        os.rename(temporary, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
-    return len(image)

@@ -7,8 +7,8 @@ know what records say, nor what is committed.
 cimport cython
 
 from raftchat._log_header cimport segment_path
-from raftchat._log_index cimport note_up_to, open_index
-from raftchat._log_postings cimport NOT_THERE, ROTTEN, new_notes
+from raftchat._log_index cimport open_index
+from raftchat._log_postings cimport NOT_THERE, ROTTEN, new_notes, note_up_to
 from raftchat._log_record cimport Record
 from raftchat._log_segment cimport open_segment
 

@@ -3,6 +3,7 @@
 from libc.stdint cimport uint16_t, uint32_t, uint64_t
 
 from raftchat._log_record cimport Fault, HashFunction, Record, Salt
+from raftchat._log_segment cimport Segment
 
 cdef enum:
     STEP = 32                           # every so many records, an offset is kept
@@ -68,4 +69,5 @@ cdef class Notes(Postings):
 
 
 cdef Notes new_notes(uint64_t base_index, size_t start)
+cdef int note_up_to(Notes notes, Segment segment, uint64_t last_index) except -1
 cdef size_t lower_bound(const Posting *at, size_t count, uint64_t index) noexcept nogil

@@ -1,6 +1,6 @@
 """Where the posts of each room lie in one segment: what look-ups ask, and the answer that is kept in memory.
 
-Knows records and keys, and that the segment stays mapped. Does not know files, nor how far the log reaches.
+Knows records and keys, and that the segment stays mapped. Does not know index files, nor how far the log reaches.
 """
 
 cimport cython
@@ -8,8 +8,10 @@ from libc.stdlib cimport calloc, free, realloc
 from libc.string cimport memcmp
 
 from raftchat._log_record cimport (
-    FINE, HEADER_BYTES, INDEX, KIND_POST_, hash_function, record_fault, record_size
+    FINE, HEADER_BYTES, INDEX, KIND_POST_, hash_function, reason_of, record_fault, record_size
 )
+
+from raftchat._log_header import CorruptLog
 
 
 cdef size_t lower_bound(const Posting *at, size_t count, uint64_t index) noexcept nogil:
@@ -189,3 +191,17 @@ cdef Notes new_notes(uint64_t base_index, size_t start):
     notes.end = start
     notes.hash = hash_function()
     return notes
+
+
+cdef int note_up_to(Notes notes, Segment segment, uint64_t last_index) except -1:
+    """Read, check and note what is not noted yet up to that entry. Raises CorruptLog."""
+    cdef Fault fault
+    cdef Salt salt = segment.salt
+    cdef bint no_memory = False, gaps = segment.revision != 0
+    with nogil:
+        fault = notes.read(segment.data, segment.size, &salt, last_index, gaps, &no_memory)
+    if no_memory:
+        raise MemoryError
+    if fault != FINE:
+        raise CorruptLog(segment.path, notes.end, reason_of(fault))
+    return 0

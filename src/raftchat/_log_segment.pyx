@@ -389,12 +389,17 @@ cdef class Segment:
         """Check every record of the active segment and find where they end. Raises CorruptLog.
 
         (last index, its term, its time, offset of the end, torn, bytes from there up to the last that is not zero).
-        Torn: it cannot be appended to, as there is something behind its end, or the file is shorter than it was.
+        Torn: it cannot be appended to, as there is something behind its end, or the file is shorter than it was, or compacted.
         """
         cdef uint64_t term = self.prev_term, time_ms = self.prev_time_ms
         cdef const Record *record
         cdef Fault fault = FINE
         cdef size_t used = self.size
+        if self.revision:
+            if self.last_index < durable_hint:
+                reason = f"entry {durable_hint} was committed here, but the log ends before it"
+                raise CorruptLog(self.path, None, reason)
+            return self.last_index, self.last_term, self.last_time_ms, self.size, True, 0
         self.make_room(self.size // HEADER_BYTES + 1)
         with nogil:
             while self.end + HEADER_BYTES <= self.size:

@@ -75,7 +75,7 @@ class Postings(Protocol):
 
 
 def records_of(segment: SegmentFile, offset: int, index: int, last_index: int) -> Iterator[tuple[int, bytes, Header]]:
-    """(offset, bytes, header) of each entry from the one at `offset` up to `last_index`, each checked. Raises CorruptLog.
+    """(offset, bytes, header) of each entry from the one at `offset` up to `last_index`, checked. Raises CorruptLog.
 
     The first is `index` or, where entries may be missing, a later one.
     """

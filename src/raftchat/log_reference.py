@@ -110,9 +110,6 @@ class Log:
             self._continue_after(0, 0, 0)
             return
         active = self._directory.active
-        if active.header.revision:
-            self._behind_compacted(active, durable_hint)
-            return
         tail = active.recover(durable_hint)
         self.recovery = Recovery(tail.torn, active.path, tail.end, tail.dropped_bytes)
         if tail.torn:
@@ -122,15 +119,6 @@ class Log:
         self._at(tail.last_index, tail.last_term, tail.last_time_ms)
         self.synced_index = self.last_index
         self._directory.unlink_dead()
-
-    def _behind_compacted(self, last: SegmentFile, durable_hint: int) -> None:
-        """Nothing comes after a compacted segment: begin there."""
-        header = last.header
-        if header.last_index < durable_hint:
-            reason = f"entry {durable_hint} was committed here, but the log ends before it"
-            raise CorruptLog(last.path, None, reason)
-        self.recovery = Recovery(False, last.path, header.size_bytes, 0)
-        self._continue_after(header.last_index, header.last_term, header.last_time_ms)
 
     # State
 

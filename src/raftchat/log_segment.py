@@ -35,7 +35,7 @@ class Tail(NamedTuple):
     end: int
     """Offset."""
     torn: bool
-    """The segment cannot be appended to: there is something behind its end, or the file is shorter than it was."""
+    """It cannot be appended to: something is behind its end, the file is shorter than it was, or it is compacted."""
     dropped_bytes: int
     """From the end up to the last byte that is not zero."""
 
@@ -193,6 +193,12 @@ class SegmentFile:
 
     def recover(self, durable_hint: int) -> Tail:
         """Check every record of the active segment and find where they end. Raises CorruptLog."""
+        if self.header.revision:
+            if self.header.last_index < durable_hint:
+                reason = f"entry {durable_hint} was committed here, but the log ends before it"
+                raise CorruptLog(self.path, None, reason)
+            end, end_index = self.header.size_bytes, self.header.last_index
+            return Tail(end_index, self.header.last_term, self.header.last_time_ms, end, torn=True, dropped_bytes=0)
         data = self.file.read(0, self.header.size_bytes)
         offset, index = self.start, self.base_index
         term, time_ms = self.header.prev_term, self.header.prev_time_ms

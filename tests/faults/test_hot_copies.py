@@ -1,5 +1,7 @@
 """A plain copy of a running node's directory is a backup: file by file, in any order, while everything goes on.
 
+Every fifth is made by `backup` instead.
+
 HOT_COPIES says how many copies are made (100).
 """
 
@@ -17,6 +19,7 @@ import orjson
 import pytest
 
 from raftchat.node.restore import NewCluster, restore
+from raftchat.storage.backup import backup
 from raftchat.storage.verify import verify
 from tests.faults.cluster import Cluster, raft_chat, wait_for
 from tests.faults.hot_copy import Chatter, Expected, copy_in_disorder
@@ -58,10 +61,15 @@ def test_each_copy_holds_what_was_acknowledged_before_it(
         )
         for number in range(COPIES):
             expected = Expected(chatter)
-            copy_in_disorder(node.data_dir, copy, random, pause_max_s=0.01)
+            whole = number % 5 == 4
+            if whole:
+                backup(str(node.data_dir), str(copy))
+            else:
+                copy_in_disorder(node.data_dir, copy, random, pause_max_s=0.005)
             after = chatter.first_ids()
             report = verify(str(copy))
             assert (report.corrupt, report.unreadable) == ([], []), f"copy {number}"
+            assert report.copied != whole
             cluster = NewCluster(1, ["http://127.0.0.1:9021"], lambda old: old + 1, new_segment_id, 260 * 1024)
             restore(str(copy), str(new), cluster)
             had_to_be_there += expected.check(texts(new), after)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from random import Random
 
+import httpx2
 import orjson
 import pytest
 
@@ -20,6 +21,7 @@ from raftchat.node import directory
 from raftchat.node.exits import CANNOT_START, CORRUPT, NodeFailed
 from raftchat.storage.errors import StorageError
 from raftchat.storage.verify import verify
+from tests.faults.cluster import Cluster, wait_for
 from tests.storage.data_dir import URLS, DataDir
 
 FLIPS_OF_EACH_FILE = 20
@@ -153,3 +155,63 @@ def test_a_file_of_nothing_but_zeros_or_gone(written: DataDir, tmp_path: Path) -
             if refuses(copy, written) is not None:
                 assert not well or content is None, name
             shutil.rmtree(copy)
+
+
+@pytest.mark.process
+def test_a_node_heals_refuses_by_name_or_serves_what_is_whole(new_cluster: Callable[..., Cluster]) -> None:
+    node = new_cluster(1, "--segment-size", "260KiB").start()[1]
+    for number in range(90):
+        node.must_post("general", f"{number} ".ljust(12_000, "m"))
+    wait_for("indexes and snapshots", lambda: len(list((node.data_dir / "snapshots").glob("*"))) > 2, 30)
+    wait_for("indexes", lambda: len(list((node.data_dir / "log").glob("*.idx"))) > 2, 30)
+    history = node.history("general")
+    assert len(history) == 90
+    assert node.stop() == 0
+    untouched = node.directory / "untouched"
+    shutil.copytree(node.data_dir, untouched)
+    log = sorted((node.data_dir / "log").glob("*.log"))
+    snapshot = sorted((node.data_dir / "snapshots").glob("*.snapshot"))[-1]
+
+    def rot(path: Path, offset: int) -> None:
+        shutil.rmtree(node.data_dir)
+        shutil.copytree(untouched, node.data_dir)
+        flip(path, offset, 3)
+        node.start()
+
+    # It heals.
+    for path, offset in (
+        (node.data_dir / "hard-state", 20),
+        (log[0].with_suffix(".idx"), 70),
+        (log[1].with_suffix(".idx"), log[1].with_suffix(".idx").stat().st_size - 4),
+        (snapshot, 200),
+    ):
+        rot(path, offset)
+        node.wait_ready()
+        assert node.history("general") == history, path
+        assert node.stop() == 0
+
+    # It refuses.
+    for path, offset in ((node.data_dir / "identity", 60), (log[-1], 200), (log[1], 20)):
+        rot(path, offset)
+        assert node.process is not None
+        assert node.process.wait(20) == 4, path
+        said = node.output.read_text().rpartition("--- start ")[2]
+        assert str(path) in said
+        assert "Traceback" not in said
+
+    # A record in the middle of a sealed segment: it may end, or say that it cannot read, but what it serves is right.
+    rot(log[1], 100_000)
+    node.wait_ready()
+    told = 0
+    known = {message["ID"]: message for message in history}
+    for id in known:
+        try:
+            answer = node.get("/rooms/general", around=id, limit=1)
+        except httpx2.TransportError:
+            answer = None
+        if answer is None or answer.status_code != 200:
+            told += 1
+        else:
+            assert answer.json() == [known[id]]
+    assert 0 < told < len(history)
+    assert str(log[1]) in node.output.read_text().rpartition("--- start ")[2]

@@ -1,4 +1,4 @@
-"""Where posts lie: look-ups beside a plain list of all posts, while segments are sealed, indexed, compacted, indexes rot."""
+"""Look-ups beside a plain list of all posts, while segments are sealed, indexed and compacted, and indexes rot."""
 
 from __future__ import annotations
 

@@ -391,7 +391,7 @@ def test_a_wall_clock_that_leaps_removes_nothing_too_early_and_that_is_said(
 def test_a_bad_record_in_the_way_of_retention_stops_retention_alone(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    ids = store.post("a", 5)
+    store.post("a", 5)
     store.fill()
     store.rounds()
     path = store.path / "log" / store.names()[0]
@@ -403,3 +403,20 @@ def test_a_bad_record_in_the_way_of_retention_stops_retention_alone(
     assert len([record for record in caplog.records if "Retention stands still" in record.message]) == 1
     assert store.state.room(b"a") is not None
     assert store.state.applied_index == store.owner.commit_index
+
+
+def test_a_retired_file_that_something_live_replaces_waits_for_nobody(store: Store) -> None:
+    """Else what compaction replaced would stay for as long as retention goes on dropping what is older."""
+    for _ in range(5):
+        store.fill()
+    store.rounds()
+    fourth = store.opened.log.segments()[3]
+    store.owner.install(store.files.compact([fourth], {b"filler": 1}))
+    store.rounds(1)
+    store.clock.now_ms += 600
+    store.owner.drop_prefix(store.opened.log.segments()[2].base_index)
+    store.rounds(1)
+    assert sorted(segment.sequence for segment in store.opened.log.retired()) == [1, 2, 4]
+    store.clock.now_ms += 600
+    store.rounds(1)
+    assert sorted(segment.sequence for segment in store.opened.log.retired()) == [1, 2]

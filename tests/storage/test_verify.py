@@ -103,6 +103,21 @@ def test_a_missing_segment(filled: DataDir) -> None:
     assert "a segment is missing between this one and the next" in reasons
 
 
+def test_a_missing_oldest_segment(tmp_path: Path) -> None:
+    """Nothing links to it but the snapshot: it may have been dropped."""
+    directory = DataDir(tmp_path / "node")
+    directory.post("a", 90)
+    directory.seal()
+    directory.close()
+    oldest = min((directory.path / "log").glob("*.log"))
+    oldest.with_suffix(".idx").unlink()
+    oldest.unlink()
+    report = verify(str(directory.path))
+    assert not report.corrupt
+    (note,) = report.notes
+    assert "it names segment 1, entries 1 to " in note.reason
+
+
 def test_a_torn_tail_is_a_note(filled: DataDir) -> None:
     filled.close(commit=0)
     path = filled.log_path()

@@ -7,10 +7,8 @@ what there is to do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import math
-import os
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -32,6 +30,9 @@ from raftchat.storage.identity import Identity
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+_FILES_MIN = 3
+"""Fewer files than this are not worth a snapshot: entries are there before it is installed."""
 
 
 class LoopOwner:
@@ -61,6 +62,8 @@ class LoopOwner:
         self._layout: tuple[int, int] | None = None
         self._changes = 0
         self._batch = 0
+        if taken is not None:
+            self._offer(taken)
 
     def _on_loop(self, function: Callable[[], T]) -> T:
         """Its result; what it raises is raised here."""
@@ -99,7 +102,19 @@ class LoopOwner:
 
     def _snapshot_taken(self, taken: Taken) -> None:
         self.taken = taken
-        self._raft.snapshot_available(taken.index, taken.term, taken.time_ms, taken.membership)
+        self._offer(taken)
+
+    def _offer(self, taken: Taken) -> None:
+        """To followers: to those that lack more than half of the bytes, and three files, even where the log would do."""
+        sealed = [segment for segment in self._log.segments() if segment.last_index <= taken.index]
+        better_below, left = 0, sum(segment.size_bytes for segment in sealed)
+        half = left // 2
+        for segment in sealed[: -(_FILES_MIN - 1)]:
+            if left < half:
+                break
+            better_below = segment.base_index + 1
+            left -= segment.size_bytes
+        self._raft.snapshot_available(taken.index, taken.term, taken.time_ms, taken.membership, better_below)
 
     def install(self, compacted: _log.Compacted) -> None:
         self._on_loop(lambda: self._install(compacted))
@@ -123,13 +138,9 @@ class LoopOwner:
         self._layout_changed()
 
     def unlink(self, retired: Sequence[_log.Segment]) -> None:
-        # To free a large file's blocks takes the system some milliseconds: it is not done before the last descriptor is
-        # closed, which is here and not on the loop.
-        with contextlib.ExitStack() as held:
-            for segment in retired:
-                with contextlib.suppress(OSError):
-                    held.callback(os.close, os.open(segment.path, os.O_RDONLY | os.O_CLOEXEC))
-            self._on_loop(lambda: self._log.unlink(retired))
+        # To flush the directory takes as long as the system's journal does, and to free a large file's blocks some
+        # milliseconds more: not on the loop.
+        self._log.unlink(retired)
 
     def roll(self) -> None:
         self._on_loop(self._roll)

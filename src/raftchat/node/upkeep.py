@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from itertools import accumulate
 from typing import Any
 
 from raftchat.chat.apply import advance
@@ -222,15 +221,18 @@ class Upkeep:
         now_ms = self._clock.monotonic_ms()
         in_order = sorted(view.retired, key=lambda segment: (segment.sequence, segment.revision))
         retired = {segment.path: segment for segment in in_order}
-        # An older file may have been retired later, and nothing goes before what is older.
-        dues = accumulate((self._retired.get(path, now_ms + self._grace_ms) for path in retired), max)
-        self._retired = dict(zip(retired, dues, strict=True))
+        self._retired = {path: self._retired.get(path, now_ms + self._grace_ms) for path in retired}
         due = [segment for path, segment in retired.items() if self._retired[path] <= now_ms]
         if due and self._setbacks.may_try("unlink"):
             with self._setbacks.put_off("unlink"):
                 for segment in due:
-                    self._owner.unlink([segment])
-                    del self._retired[segment.path]
+                    try:
+                        self._owner.unlink([segment])
+                    except ValueError:
+                        # An older one that was retired later, and with which this would be taken for live, stays yet.
+                        self._retired[segment.path] = max(self._retired.values())
+                    else:
+                        del self._retired[segment.path]
         self.counters.retired_bytes = sum(retired[path].size_bytes for path in self._retired)
         if any(due_ms <= now_ms for due_ms in self._surplus.values()):
             self._surplus = {path: due_ms for path, due_ms in self._surplus.items() if due_ms > now_ms}

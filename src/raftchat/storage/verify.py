@@ -19,7 +19,7 @@ from raftchat.storage.segment_records import Fault, Records
 
 OnProgress = Callable[[int, int], None]
 
-FROM_PEERS = "take this node's data directory away and let it join again, or restore a backup"
+FROM_PEERS = "docs/operations.md tells what to do: the other members, or a backup, have what was there"
 BY_ITSELF = "it is made again when the node starts"
 
 
@@ -72,6 +72,7 @@ class _Verifier:
         self._report = Report(directory)
         self._on_progress = on_progress
         self._total = 0
+        self._segments: list[SegmentFile] = []
         self._gap = INDEX_MAX
         """First entry that is missing in a copy."""
 
@@ -168,7 +169,7 @@ class _Verifier:
         return 0
 
     def _log(self, names: list[str], hint: int) -> None:
-        files: list[SegmentFile] = []
+        files = self._segments
         for name in names:
             if segment_files.is_segment(name):
                 with self._noted(name):
@@ -243,11 +244,28 @@ class _Verifier:
                 index_file.check(data, self._path(name), segment.segment_id)
 
     def _snapshots(self, names: list[str]) -> None:
+        loaded = []
         for name in names:
             if name.endswith(".snapshot"):
                 with self._noted(name):
-                    self._read(name)
-                    snapshot.load(self._path(name))
+                    loaded.append(snapshot.decode(self._read(name), self._path(name)))
+        if loaded and not self._report.copied:
+            self._stands_on(max(loaded, key=lambda state: state.index))
+
+    def _stands_on(self, newest: snapshot.Snapshot) -> None:
+        """What it names may have been replaced since, or dropped when nothing lived in it any more."""
+        for named in newest.segments:
+            if not any(
+                file.sequence == named.sequence
+                or (file.base_index <= named.base_index and named.last_index <= file.last_index)
+                for file in self._segments
+            ):
+                name = snapshot.name(newest.index, newest.term)
+                reason = (
+                    f"it names segment {named.sequence}, entries {named.base_index} to {named.last_index}, which is "
+                    "not there: retention left nothing in it, or it is lost"
+                )
+                self._note(f"snapshots/{name}", None, reason)
 
 
 def _listing(directory: str) -> dict[str, int]:

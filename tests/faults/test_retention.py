@@ -1,0 +1,189 @@
+"""What a policy removes is gone on all nodes alike, its space comes back, and nobody who posts notices.
+
+RETENTION_MIB says how large the history is of which most goes (128).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import time
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import httpx2
+import pytest
+
+from bench import history
+from tests.faults.cluster import Cluster, Node, raft_chat, wait_for
+from tests.faults.kept import (
+    Rooms,
+    details,
+    dry_run,
+    held_by_all,
+    left_by_age,
+    left_by_amount,
+    left_by_rooms,
+    losses,
+    occupied_bytes,
+    posted_s,
+    put,
+)
+from tests.faults.steady import Steady, median_s, slowest
+
+pytestmark = pytest.mark.process
+
+MIB = 2**20
+HISTORY_MIB = int(os.environ.get("RETENTION_MIB", "128"))
+SEGMENT_MIB = 64 if HISTORY_MIB >= 1024 else 1
+RATE_PER_S = 75
+SLOWER_MAX = 5
+"""Times the median of before: no post may take longer."""
+KEPT = 300
+SHORT_KEPT = 10
+KILLS = 12
+SEED = 7
+
+
+def grow(cluster: Cluster, *, messages: int, rooms: int, size_bytes: int, segment_size_bytes: int) -> None:
+    """The same year of history for all nodes, none of which has run yet."""
+    ends_ms = int(time.time() * 1000)
+    for node in cluster:
+        history.make(
+            node.data_dir, messages=messages, rooms=rooms, size_bytes=size_bytes, urls=cluster.peers,
+            node_id=node.id, ends_ms=ends_ms, segment_size_bytes=segment_size_bytes,
+        )  # fmt: skip
+
+
+@pytest.mark.timeout(120 + HISTORY_MIB)
+def test_space_of_what_a_policy_drops_comes_back_while_posts_go_on(
+    new_cluster: Callable[..., Cluster], figure: Callable[[str], None]
+) -> None:
+    cluster = new_cluster(3, "--segment-size", f"{SEGMENT_MIB}MiB", "--delete-grace", "1s")
+    grow(cluster, messages=HISTORY_MIB * 512, rooms=8, size_bytes=2000, segment_size_bytes=SEGMENT_MIB * MIB)
+    cluster.start()
+    for node in cluster:
+        log = node.data_dir / "log"
+        wait_for(
+            f"indexes of node {node.id}",
+            lambda log=log: len(list(log.glob("*.idx"))) >= len(list(log.glob("*.log"))) - 1,
+            HISTORY_MIB,
+            0.2,
+        )
+    # One room keeps everything, so that nearly every segment is rewritten rather than dropped.
+    put(cluster[1], f"/rooms/{history.room_name(0)}/retention", {"MaxAge": "3650d"})
+    steady = Steady(cluster.nodes, RATE_PER_S, lambda number: f"steady-{number % 3}", 8_000)
+    with steady.running():
+        wait_for("posts", lambda: len(steady.sent) > 2 * RATE_PER_S, 20)
+        began = time.monotonic()
+        wait_for("posts of before", lambda: len(steady.since(began)) > 5 * RATE_PER_S, 30)
+        before = steady.since(began)
+        occupied = [occupied_bytes(node.data_dir) for node in cluster]
+        removing = time.monotonic()
+        put(cluster[1], "/retention", {"MaxAge": "30d"})
+
+        def left() -> list[int]:
+            return [occupied_bytes(node.data_dir) for node in cluster]
+
+        # A twelfth of seven rooms, all of the eighth, and what was posted since, before it is compacted in its turn.
+        wait_for("the space", lambda: max(left()) < 0.3 * HISTORY_MIB * MIB + 8 * SEGMENT_MIB * MIB, 300, 0.25)
+        took_s = time.monotonic() - removing
+        after = steady.since(removing)
+    text = (
+        f"{[round(size / MIB) for size in occupied]} MiB became {[round(size / MIB) for size in left()]} in"
+        f" {took_s:.0f} s at {len(after) / took_s:.0f} posts/s: median {median_s(before) * 1e3:.1f} ms before,"
+        f" {median_s(after) * 1e3:.1f} ms meanwhile; slowest {slowest(before).took_s * 1e3:.0f} ms before,"
+        f" {slowest(after).took_s * 1e3:.0f} ms meanwhile, {slowest(after).began - removing:.1f} s after the policy"
+    )
+    figure(text)
+    assert min(size for size in occupied) > HISTORY_MIB * MIB
+    # Where posts took as long without retention, the machine has no time for us, and says nothing of it.
+    assert slowest(after).took_s <= max(SLOWER_MAX * median_s(before), 2 * slowest(before).took_s), text
+
+
+def test_policies_of_every_kind_remove_what_a_dry_run_said_on_all_nodes(
+    new_cluster: Callable[..., Cluster], figure: Callable[[str], None]
+) -> None:
+    cluster = new_cluster(3, "--segment-size", "512KiB", "--delete-grace", "0s")
+    grow(cluster, messages=3000, rooms=8, size_bytes=300, segment_size_bytes=512 * 1024)
+    cluster.start()
+    for name in ("leaving", "staying"):
+        cluster[1].must_post(name, "soon gone")
+    rooms = held_by_all(cluster.nodes)
+    assert [len(rooms), sum(map(len, rooms.values()))] == [10, 3002]
+
+    of_rooms: dict[str, tuple[dict[str, Any], Rooms]] = {}
+
+    def choose(number: int, policy: dict[str, Any], left: Callable[[Rooms], Rooms]) -> None:
+        name = history.room_name(number)
+        of_rooms[name] = policy, left({name: rooms[name]})
+
+    now_s = time.time()
+    half_s, quarter_s = age_s(rooms, now_s, 0.5), age_s(rooms, now_s, 0.75)
+    choose(0, {"MaxMessages": 50}, lambda one: left_by_amount(one, messages=50))
+    choose(1, {"MaxBytes": "20KiB"}, lambda one: left_by_amount(one, size_bytes=20 * 1024))
+    choose(2, {"MaxAge": quarter_s}, lambda one: left_by_age(one, quarter_s, now_s))
+    for (name, (policy, left)), node in zip(of_rooms.items(), cluster, strict=True):
+        assert dry_run(node, f"/rooms/{name}/retention", policy) == losses({name: rooms[name]}, left), policy
+    for (name, (policy, left)), node in zip(of_rooms.items(), cluster, strict=True):
+        put(node, f"/rooms/{name}/retention", policy)
+        rooms |= left
+    for name in ("leaving", "staying"):
+        put(cluster[2], f"/rooms/{name}/retention", {"MaxAge": "1ms"})
+        rooms[name] = []
+    emptying = time.monotonic()
+    holds(cluster, rooms)
+
+    # Whoever comes back in time keeps the room; it must not go with the age of the cluster either.
+    assert httpx2.delete(f"{cluster[3].url}/rooms/staying/retention").status_code == 204
+    cluster[2].must_post("staying", "back in time")
+    rooms["staying"] = held_by_all(cluster.nodes)["staying"]
+    with_posts = {name: messages for name, messages in rooms.items() if messages}
+    kinds: list[tuple[dict[str, Any], Rooms]] = [
+        ({"MaxAge": half_s}, left_by_age(with_posts, half_s, now_s)),
+        ({"MaxMessages": 700}, left_by_amount(with_posts, messages=700)),
+        ({"MaxBytes": "200KiB"}, left_by_amount(with_posts, size_bytes=200 * 1024)),
+        # "leaving" is one of those that stay: it was posted to after all the others but one.
+        ({"MaxRooms": 7}, left_by_rooms(with_posts, 6)),
+    ]
+    for (policy, left), node in zip(kinds, [*cluster, cluster[1]], strict=True):
+        assert dry_run(node, "/retention", policy) == losses(with_posts, left), policy
+    policy = {"MaxRooms": 7, "MaxAge": half_s, "MaxBytes": "200KiB", "MaxMessages": 500, "EmptyRoomAge": "12s"}
+    left = left_by_age(left_by_rooms(with_posts, 6), half_s, now_s)
+    left = left_by_amount(left, messages=500, size_bytes=200 * 1024)
+    assert dry_run(cluster[3], "/retention", policy) == losses(with_posts, left)
+    put(cluster[3], "/retention", policy)
+    holds(cluster, {**left, "leaving": []})
+    assert {node.get("/retention").text for node in cluster} == {cluster[1].get("/retention").text}
+
+    for node in cluster:
+        name = next(name for name in left if name != "staying")
+        assert httpx2.delete(f"{node.url}/rooms/{name}", timeout=15).status_code == 204
+        del left[name]
+        assert name not in details(node)
+    assert time.monotonic() - emptying < 12, "too slow to see that the empty room was there until then"
+    wait_for("the room that nobody came back to is gone", lambda: "leaving" not in details(cluster[1]), 30, 0.1)
+    aged_s = time.monotonic() - emptying
+    assert aged_s > 12
+    holds(cluster, left)
+    figure(f"what dry runs told, and a model, went on all nodes; an empty room after {aged_s:.1f} s, set to 12 s")
+
+
+def age_s(rooms: Rooms, now_s: float, share: float) -> int:
+    """About so much of them is older than that, however long the test takes: in the middle between two times of posting."""
+    posted = sorted({posted_s(message) for messages in rooms.values() for message in messages})
+    at = int(len(posted) * share)
+    return round(now_s - (posted[at - 1] + posted[at]) / 2)
+
+
+def holds(cluster: Cluster, rooms: Rooms) -> None:
+    """All nodes hold exactly this, once what the leader plans every few seconds is carried out."""
+    counts = {name: len(messages) for name, messages in rooms.items()}
+
+    def settled(node: Node) -> bool:
+        return {name: room["Messages"] for name, room in details(node).items()} == counts
+
+    for node in cluster:
+        wait_for(f"node {node.id} holds {counts}", lambda node=node: settled(node), 20, 0.1)
+    assert held_by_all(cluster.nodes) == rooms
