@@ -53,21 +53,22 @@ def make(
     Members of one cluster are given the same `seed` and `ends_ms`, the time of the last message; it is now otherwise.
     """
     rng, config = random.Random(seed), Config()
+    segment_bytes = segment_size_bytes or config.segment_size_bytes
     data_dir.mkdir(parents=True, exist_ok=True)
     bootstrap(str(data_dir), node_id, urls)
     log = _log.Log(
         log_directory(str(data_dir)),
         new_segment_id=lambda: secrets.randbits(64) | 1,
-        segment_size_bytes=segment_size_bytes or config.segment_size_bytes,
+        segment_size_bytes=segment_bytes,
     )
-    different = max(1, min(POOL, POOL_BYTES // size_bytes))
+    different = max(1, min(POOL, POOL_BYTES // size_bytes, messages))
     pool = [_record(rng, room_name(rng.randrange(rooms)), size_bytes, config) for _ in range(different)]
     # Every room has at least one.
     first = [_record(rng, room_name(number), size_bytes, config) for number in range(min(rooms, messages))]
     now_ms = int(time.time() * 1000) if ends_ms is None else ends_ms
     log.append(_log.pack(_log.KIND_NOOP, b"", b""), TERM, now_ms - SPAN_MS)
-    # A batch has one time, as it would have if it had been posted.
-    batch = max(1, min(BATCH, messages // 100))
+    # A batch has one time, as it would have if it had been posted, and what does not fit into a segment begins another.
+    batch = max(1, min(BATCH, messages // 100, segment_bytes // 16 // size_bytes))
     done, synced = 0, time.monotonic()
     while done < messages:
         count = min(batch, messages - done)

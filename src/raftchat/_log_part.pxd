@@ -1,6 +1,6 @@
 """Segments as a reader knows them."""
 
-from libc.stdint cimport uint64_t
+from libc.stdint cimport int64_t, uint64_t
 
 from raftchat._log_index cimport Index
 from raftchat._log_postings cimport Notes, Postings, Posts
@@ -21,6 +21,7 @@ cdef class Part:
     cdef Notes notes                    # None: nothing was noted yet
 
     cdef Segment file(self)
+    cdef int64_t prev_sequence(self) noexcept
     cdef bint use_index(self) except -1
     cdef int distrust(self) except -1
     cdef Postings postings(self, uint64_t last_index)
@@ -33,7 +34,7 @@ cdef class Parts:
     cdef Part near                      # where the last record was looked up
 
     cdef int add(self, str directory, sequence, uint64_t base_index, revision) except -1
-    cdef int _bound(self) except -1
+    cdef int _bound(self, Part part, Part after) except -1
     cdef Py_ssize_t at(self, uint64_t index) except -2
     cdef Part holder(self, uint64_t index)
     cdef const Record *record(self, uint64_t index) except NULL

@@ -44,6 +44,10 @@ cdef class Part:
                 self.distrust()
         return self.segment
 
+    cdef int64_t prev_sequence(self) noexcept:
+        """0: nothing older counts; -1: not known."""
+        return self.segment.prev_sequence if self.segment is not None else -1
+
     cdef bint use_index(self) except -1:
         """Look for an index: whether there is one. What is in memory is not given up for one that is bad."""
         self.index = None
@@ -103,34 +107,44 @@ cdef class Parts:
     cdef int add(self, str directory, sequence, uint64_t base_index, revision) except -1:
         """Every known one with a sequence up to this and a base index from this on is let go. Raises ValueError."""
         cdef Part part, other
-        for other in self.known:
-            if other.sequence >= sequence and (
-                not revision
-                or (other.base_index <= base_index and (other.sequence, other.revision) >= (sequence, revision))
-            ):
-                raise ValueError(f"segment {sequence} comes after segment {other.sequence}")
-        part = open_part(directory, sequence, base_index, revision)
-        starts_here = part.segment is not None and part.segment.prev_sequence == 0
+        cdef Part newest = self.known[-1] if self.known else None
+        self.near = None
+        if newest is None or (sequence > newest.sequence and base_index > newest.base_index):
+            part = open_part(directory, sequence, base_index, revision)
+            if newest is None or part.prev_sequence() != 0:
+                # The common case, for which a long history is not gone through.
+                self.known.append(part)
+                self._bound(newest, part)
+                self._bound(part, None)
+                return 0
+        else:
+            for other in self.known:
+                if other.sequence >= sequence and (
+                    not revision
+                    or (other.base_index <= base_index and (other.sequence, other.revision) >= (sequence, revision))
+                ):
+                    raise ValueError(f"segment {sequence} comes after segment {other.sequence}")
+            part = open_part(directory, sequence, base_index, revision)
         kept = [part]
         for other in self.known:
-            if other.sequence > sequence or (other.base_index < base_index and not starts_here):
+            if other.sequence > sequence or (other.base_index < base_index and part.prev_sequence() != 0):
                 kept.append(other)
         self.known = sorted(kept, key=_base_index)
-        self.near = None
-        self._bound()
+        newest = None
+        for part in self.known:
+            self._bound(newest, part)
+            newest = part
+        self._bound(newest, None)
         return 0
 
-    cdef int _bound(self) except -1:
-        """Each segment ends where the next one begins."""
-        cdef Part part, after = None
-        for part in reversed(self.known):
-            if after is not None:
-                part.last_index = after.base_index - 1
+    cdef int _bound(self, Part part, Part after) except -1:
+        """A segment ends where the next one begins."""
+        if part is not None:
+            part.last_index = after.base_index - 1 if after is not None else <uint64_t>-1
             if part.segment is not None and part.segment.revision:
                 part.last_index = min(part.last_index, part.segment.last_index)
             if part.index is not None and part.index.last_index != part.last_index:
                 part.distrust()
-            after = part
         return 0
 
     cdef Py_ssize_t at(self, uint64_t index) except -2:

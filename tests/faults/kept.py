@@ -1,4 +1,4 @@
-"""What nodes hold, asked in every way there is and compared; and what a policy ought to leave, worked out the plain way.
+"""What nodes hold, asked in every way there is, and compared; what a policy ought to leave, worked out the plain way.
 
 Does not know why anything was removed.
 """

@@ -91,7 +91,8 @@ class Steady:
             return Sent(room, text, 0, began, time.monotonic() - began)
         took_s = time.monotonic() - began
         if response.status != 201:
-            assert may_fail and response.status == 503, (response.status, answer)
+            assert may_fail, (response.status, answer)
+            assert response.status == 503, answer
             return Sent(room, text, 0, began, took_s)
         return Sent(room, text, json.loads(answer)["ID"], began, took_s)
 

@@ -5,6 +5,7 @@ RETENTION_MIB says how large the history is of which most goes (128).
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
 import time
@@ -171,7 +172,7 @@ def test_policies_of_every_kind_remove_what_a_dry_run_said_on_all_nodes(
 
 
 def age_s(rooms: Rooms, now_s: float, share: float) -> int:
-    """About so much of them is older than that, however long the test takes: in the middle between two times of posting."""
+    """About so much of them is older than that, however long the test takes: it lies between two times of posting."""
     posted = sorted({posted_s(message) for messages in rooms.values() for message in messages})
     at = int(len(posted) * share)
     return round(now_s - (posted[at - 1] + posted[at]) / 2)
@@ -187,3 +188,73 @@ def holds(cluster: Cluster, rooms: Rooms) -> None:
     for node in cluster:
         wait_for(f"node {node.id} holds {counts}", lambda node=node: settled(node), 20, 0.1)
     assert held_by_all(cluster.nodes) == rooms
+
+
+def test_nodes_killed_at_different_moments_hold_the_same_and_all_that_the_policies_keep(
+    new_cluster: Callable[..., Cluster], figure: Callable[[str], None]
+) -> None:
+    cluster = new_cluster(
+        3, "--segment-size", "512KiB", "--delete-grace", "0s", "--max-messages", str(KEPT), "--empty-room-age", "1s"
+    ).start()
+    random = Random(SEED)
+    put(cluster[1], "/rooms/short/retention", {"MaxMessages": SHORT_KEPT})
+    steady = Steady(cluster.nodes, RATE_PER_S, lambda number: f"long-{number % 2}" if number % 4 else "short", 12_000)
+    in_the_act = 0
+    with steady.running(may_fail=True):
+        for number in range(KILLS):
+            node = cluster[1 + number % 3]
+            in_the_act += wait_for_the_act(node, random.random() * 1.5)
+            node.kill()
+            node.start()
+            if random.random() < 0.75:  # otherwise the next is killed while this one is on its way
+                again = time.monotonic()
+                wait_for("posts go on", lambda again=again: len(steady.since(again)) > RATE_PER_S // 2, 30)
+        for node in cluster:
+            node.wait_ready()
+        resumed = time.monotonic()
+        wait_for("posts on all nodes", lambda: len(steady.since(resumed)) > RATE_PER_S, 20)
+
+    def settled() -> bool:
+        told = [details(node) for node in cluster]
+        counts = [sum(room["Messages"] for room in rooms.values()) for rooms in told]
+        return told[0] == told[1] == told[2] and counts[0] == KEPT and told[0]["short"]["Messages"] == SHORT_KEPT
+
+    wait_for("the policies hold on all nodes alike", settled, 30, 0.2)
+    rooms = held_by_all(cluster.nodes)
+    everything = {(post.room, post.text): post.id for post in steady.sent}
+    acknowledged = {post.id: post.room for post in steady.sent if post.id}
+    found = {message["ID"]: name for name, messages in rooms.items() for message in messages}
+    for name, messages in rooms.items():
+        for message in messages:
+            assert everything[name, message["Message"]] in (0, message["ID"]), "it is none that was posted"
+    # Of the rooms with no policy of their own the oldest went: what came after the oldest that stays is there.
+    oldest = min(id for id, name in found.items() if name != "short")
+    assert {id for id, name in acknowledged.items() if id >= oldest and name != "short"} <= found.keys()
+    oldest = min(id for id, name in found.items() if name == "short")
+    assert {id for id, name in acknowledged.items() if id >= oldest and name == "short"} <= found.keys()
+    said = "".join(node.output.read_text() for node in cluster)
+    compactions, drops = said.count("Compacted segments"), said.count("Dropped the oldest segments")
+    assert compactions + drops > KILLS, "too little was going on to mean anything"
+    assert "Unexpected failure" not in said
+    for node in cluster:
+        assert node.stop() == 0
+        verify = [*raft_chat(), "verify", str(node.data_dir)]
+        done = subprocess.run(verify, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0, done.stdout + done.stderr
+    figure(
+        f"{KILLS} kills, {in_the_act} of them while a file was being written; {len(acknowledged)} of"
+        f" {len(steady.sent)} posts acknowledged, {compactions} compactions, {drops} drops; the {KEPT} that the"
+        " policies keep are there, the same on all nodes"
+    )
+
+
+def wait_for_the_act(node: Node, at_most_s: float) -> bool:
+    """Until this node writes a snapshot, an index or a compacted segment, or for that long. True: it does."""
+    deadline = time.monotonic() + at_most_s
+    while time.monotonic() < deadline:
+        for part in ("log", "snapshots"):
+            with contextlib.suppress(FileNotFoundError):
+                if any(name.endswith(".tmp") and name != "spare.tmp" for name in os.listdir(node.data_dir / part)):
+                    return True
+        time.sleep(0.002)
+    return False

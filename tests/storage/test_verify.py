@@ -179,6 +179,24 @@ def test_a_newer_format_is_not_called_corrupt(filled: DataDir) -> None:
     assert [Path(finding.path) for finding in report.unreadable] == [segment]
 
 
+def test_a_strangers_file_is_not_called_corrupt_and_a_spoilt_one_of_ours_is(filled: DataDir) -> None:
+    segment = Path(filled.log.segments()[0].path)
+    filled.close()
+    (filled.path / "log" / "notes.log").write_bytes(b"mine")
+    report = verify(str(filled.path))
+    assert not report.corrupt
+    assert [(Path(finding.path).name, finding.remedy) for finding in report.unreadable] == [
+        ("notes.log", "move it away")
+    ]
+    (filled.path / "log" / "notes.log").unlink()
+    state = Path(snapshot.paths(str(filled.path / "snapshots"))[0])
+    flip(segment, 3)
+    flip(state, 3)
+    report = verify(str(filled.path))
+    assert {str(segment), str(state)} <= {finding.path for finding in report.corrupt}
+    assert not report.unreadable
+
+
 def test_no_directory_of_a_node(tmp_path: Path) -> None:
     with pytest.raises(StorageError, match="is not a data directory"):
         verify(str(tmp_path))

@@ -27,7 +27,7 @@ Exit codes: 0 done, 2 wrong usage, 3 cannot read or write, 4 corrupt data.
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Copy a node's directory, which may be running.")
 @click.argument("destination", metavar="DEST", type=click.Path())
 @option("--id", "node_id", type=click.IntRange(1), default=1, help="Node whose ./raft-chat-<id> is meant.")
 @option("--data-dir", type=click.Path(file_okay=False), help="The node's data directory.  [default: ./raft-chat-<id>]")

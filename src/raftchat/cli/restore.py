@@ -39,7 +39,7 @@ Exit codes: 0 done, 2 wrong usage, 3 cannot read or write, 4 the copy is corrupt
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Make a new cluster out of a copy.")
 @click.argument("source", metavar="SRC", type=click.Path(exists=True, file_okay=False))
 @option("--id", "node_id", type=click.IntRange(1), default=1, help="The new node's number: its place in --cluster.")
 @option(

@@ -35,7 +35,7 @@ class Unanswered(Exception):
     """No list came. The message is for the user."""
 
 
-@click.group()
+@click.group(short_help="List the rooms of a cluster.")
 def room() -> None:
     """What rooms there are."""
 

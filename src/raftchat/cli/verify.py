@@ -28,7 +28,7 @@ Exit codes: 0 all is well, 4 something is corrupt, 3 something could not be read
 """
 
 
-@click.command(epilog=EPILOG)
+@click.command(epilog=EPILOG, short_help="Read every byte of a data directory, and say what is wrong.")
 @click.argument("directory", type=click.Path(file_okay=False))
 @click.option("--json", "as_json", is_flag=True, help="The result as a JSON object.")
 def verify(directory: str, as_json: bool) -> None:

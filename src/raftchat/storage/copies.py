@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raftchat._log import LogError, Segment
 from raftchat.storage import identity, segment_files, snapshot
@@ -53,9 +53,12 @@ class Copy:
         self.faults: list[str] = []
         """Files that could not be used, and why."""
         self._files = list(self._segment_files())
-        self._snapshots = list(self._loaded_snapshots())
+        self._snapshots = dict(self._loaded_snapshots())
+        """By path, the newest first, without their states: there may be many of them."""
         self._sealed_at = {
-            (name.sequence, name.revision): name.last_index for state in self._snapshots for name in state.segments
+            (name.sequence, name.revision): name.last_index
+            for state in self._snapshots.values()
+            for name in state.segments
         }
 
     def _segment_files(self) -> Iterator[SegmentFile]:
@@ -66,19 +69,19 @@ class Copy:
             except (LogError, OSError) as error:
                 self.faults.append(str(error))
 
-    def _loaded_snapshots(self) -> Iterator[Snapshot]:
+    def _loaded_snapshots(self) -> Iterator[tuple[str, Snapshot]]:
         for path in snapshot.paths(os.path.join(self.directory, "snapshots")):
             try:
-                yield snapshot.load(path)
+                yield path, replace(snapshot.load(path), state=b"")
             except (StorageError, OSError) as error:
                 self.faults.append(str(error))
 
     def stories(self) -> Iterator[Story]:
         """Every way in which the copy can be read, the one that reaches furthest first. Raises OSError."""
-        for state in self._snapshots:
+        for path, state in self._snapshots.items():
             base = self._cover(state)
             if base is not None:
-                yield self._story(state, [_segment(file, end) for file, end in base])
+                yield self._story(snapshot.load(path), [_segment(file, end) for file, end in base])
         begin = self._following([])
         if (begin and begin[-1].base_index == 1) or not (self._files or self._snapshots or self.faults):
             yield self._story(None, [])

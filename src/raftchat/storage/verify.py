@@ -12,8 +12,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 
 from raftchat._log import CorruptLog, LogError, NewerFormat
+from raftchat._log import ForeignFile as LogForeignFile
 from raftchat.storage import hard_state, identity, index_file, lock, segment_files, segment_records, snapshot
-from raftchat.storage.errors import CorruptFile, StorageError
+from raftchat.storage.errors import CorruptFile, ForeignFile, StorageError
 from raftchat.storage.segment_files import INDEX_MAX, SegmentFile
 from raftchat.storage.segment_records import Fault, Records
 
@@ -115,8 +116,16 @@ class _Verifier:
             self._report.corrupt.append(Finding(error.path, None, error.reason))
         except NewerFormat as error:
             self._report.unreadable.append(Finding(error.path, error.offset, error.reason, "start the newer version"))
+        except LogForeignFile as error:
+            # A stranger's file, by its name; or, by its magic, one of ours that is not what it was.
+            found = self._report.unreadable if error.offset is None else self._report.corrupt
+            found.append(
+                Finding(error.path, error.offset, error.reason, "move it away" if error.offset is None else remedy)
+            )
         except LogError as error:
             self._report.corrupt.append(Finding(error.path, error.offset, error.reason, remedy))
+        except ForeignFile as error:
+            self._report.corrupt.append(Finding(path, None, str(error).removeprefix(f"{path}: "), remedy))
         except StorageError as error:
             self._report.unreadable.append(Finding(path, None, str(error).removeprefix(f"{path}: ")))
         except FileNotFoundError:
