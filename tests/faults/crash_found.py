@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import orjson
+import pytest
 
 from raftchat import _log
 from raftchat.chat.apply import advance
@@ -60,11 +61,11 @@ def find(path: Path) -> Found | None:
     """None: it is not a node's. Raises what a node that is started on it would tell its user."""
     if not path.exists():
         return None
-    try:
-        mine = identity.load(str(path))
-    except StorageError as error:
-        assert "was broken off" in str(error)
+    if not (path / identity.FILE_NAME).exists() and (path / identity.RESTORING).exists():
+        with pytest.raises(StorageError, match="was broken off"):
+            identity.load(str(path))
         return None
+    mine = identity.load(str(path))
     if mine is None:
         return None
     opened = open_directory(small_config(segment_size_bytes=4096, record_size_max_bytes=2048), str(path))

@@ -8,18 +8,25 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import Any, cast
 
 from raftchat import _log
 from raftchat.chat.state import ChatState
 from raftchat.node import directory
 from raftchat.node.restore import NewCluster, restore
+from raftchat.node.snapshot_receiver import SnapshotReceiver
+from raftchat.node.transfer import BadTransfer, Frames, Manifest, SegmentFile, WantFile, WantManifest
 from raftchat.storage import identity, segment_files, snapshot
 from raftchat.storage.backup import backup
+from raftchat.storage.errors import StorageError
 from raftchat.storage.hard_state import HardStateFile, OsFile
 from raftchat.storage.incoming import Incoming, install
 from tests.faults.crash_found import Found
+from tests.node.store_kit import small_config
 from tests.storage.data_dir import SEGMENT_SIZE_BYTES, URLS, DataDir
 
 Say = Callable[[str], None]
@@ -218,7 +225,7 @@ class Index(Operation):
         live, _ = segment_files.chain(
             [segment_files.read_header(str(log / name)) for name in os.listdir(log) if name.endswith(".log")]
         )
-        for segment, after in zip(live, live[1:], strict=False):
+        for segment, after in pairwise(live):
             known = _log.Segment(
                 segment.sequence,
                 segment.base_index,
@@ -367,9 +374,6 @@ class Vote(Operation):
         file.write(file.term, file.vote, file.commit + 1, sync=False)
         say(f"{file.term} {vote}")
 
-    def result(self, root: Path) -> Path:
-        return root / "data"
-
     def prepare(self, root: Path) -> None:
         data = filled(root / "data")
         data.close(data.log.last_index - 5)
@@ -379,7 +383,7 @@ class Vote(Operation):
         assert before is not None
         term, vote, commit = before.hard_state
         sequence = [(term, vote), (term + 1, 2), (term + 2, 3)]
-        least = sequence.index(tuple(map(int, said[-1].split()))) if said else 0
+        least = [f"{term} {vote}" for term, vote in sequence].index(said[-1]) if said else 0
         return (
             found.hard_state[:2] in sequence[least:]
             and found.hard_state[2] in (commit, commit + 1)
@@ -412,6 +416,47 @@ class Bootstrap(Operation):
         return not said if found is None else found.content == after.content
 
 
+class _Receiver(SnapshotReceiver):
+    """Its sender is a directory."""
+
+    def __init__(self, data_dir: Path, sender: Path) -> None:
+        config = small_config(segment_size_bytes=SEGMENT_SIZE_BYTES, record_size_max_bytes=2048)
+        cluster_id = identity.bootstrap(1, URLS).cluster_id
+        super().__init__(config, cluster_id, 1, str(data_dir), 2, "", 0, lambda manifest: None)
+        self._sender = sender
+        self._left = b""
+
+    def gather(self, newest: snapshot.Snapshot) -> None:
+        name = snapshot.name(newest.index, newest.term)
+        segments = tuple(
+            SegmentFile(
+                os.path.basename(segment_files.path_of("", s.sequence, s.base_index, s.revision)),
+                s.sequence,
+                s.base_index,
+                s.revision,
+                s.last_index,
+                s.segment_id,
+                s.size_bytes,
+            )
+            for s in newest.segments
+        )
+        size_bytes = (self._sender / "snapshots" / name).stat().st_size
+        manifest = Manifest(newest.index, newest.term, name, size_bytes, segments)
+        self._gather(cast(Any, self), Frames(), manifest)
+        self._finish(manifest)
+
+    def _ask(self, sock: socket.socket, frames: Frames, want: WantManifest | WantFile) -> dict[str, Any]:
+        assert isinstance(want, WantFile)
+        (path,) = self._sender.glob(f"*/{want.name}")
+        self._left = path.read_bytes()[want.offset :]
+        return {"Size": len(self._left)}
+
+    def recv_into(self, buffer: memoryview, size_bytes: int) -> int:
+        count = min(size_bytes, 4096)
+        buffer[:count], self._left = self._left[:count], self._left[count:]
+        return count
+
+
 class Receive(Operation):
     """A snapshot is gathered and put in place of the node's own files."""
 
@@ -428,24 +473,14 @@ class Receive(Operation):
         behind.close()
 
     def perform(self, root: Path, say: Say, ids: Iterator[int]) -> None:
-        sender, gathering = root / "sender", Incoming(str(root / "data"))
+        sender = root / "sender"
         newest = snapshot.load(snapshot.paths(str(sender / "snapshots"))[0])
-        names = [segment_files.path_of("log", s.sequence, s.base_index, s.revision) for s in newest.segments]
-        names.append(f"snapshots/{snapshot.name(newest.index, newest.term)}")
-        gathering.begin(b"{}", {name: (number, (sender / name).stat().st_size) for number, name in enumerate(names)})
-        for name in names:
-            if not gathering.has(name):
-                fd = gathering.open_part(name)
-                try:
-                    content = (sender / name).read_bytes()[gathering.part_size_bytes(name) :]
-                    while content:
-                        content = content[os.write(fd, content[:4096]) :]
-                    os.fdatasync(fd)
-                finally:
-                    os.close(fd)
-                gathering.keep(name)
-        gathering.sync()
-        gathering.complete(newest.index)
+        receiver = _Receiver(root / "data", sender)
+        try:
+            receiver.gather(newest)
+        except (_log.LogError, StorageError, BadTransfer):
+            receiver.gather(newest)  # A part of a file was torn: it comes once more.
+        Incoming(str(root / "data")).complete(newest.index)
         say("complete")
         install(str(root / "data"))
         say("installed")

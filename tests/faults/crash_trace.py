@@ -81,11 +81,10 @@ class Traced:
         its.close()
         process = self._receive()["Ready"]
         trace = place / "trace"
-        options = [option for text in inject for option in ("-e", text)]
+        told = ["signal=none", f"trace=getppid,{','.join('?' + name for name in IN_VAIN)}", *inject]
+        options = [option for text in told for option in ("-e", text)]
         self._tracer = subprocess.Popen(
-            ["strace", "-f", "-y", "-qq", "-e", "signal=none", "-o", str(trace)]
-            + ["-e", f"trace=getppid,{','.join('?' + name for name in IN_VAIN)}"]
-            + [*options, "-p", str(process)],
+            ["strace", "-f", "-y", "-qq", "-o", str(trace), *options, "-p", str(process)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,

@@ -129,3 +129,13 @@ def test_a_full_disk_leaves_no_copy(filled: DataDir, tmp_path: Path, monkeypatch
     with pytest.raises(OSError, match="No space left"):
         backup(str(filled.path), str(tmp_path / "copy"))
     assert not (tmp_path / "copy" / "identity").exists()
+
+
+def test_not_while_a_snapshot_is_being_put_in_place(filled: DataDir, tmp_path: Path) -> None:
+    """Of a node that was killed just then the log may be nowhere: a copy without it would look whole."""
+    (filled.path / "log").rename(filled.path / "log.replaced")
+    (filled.path / "incoming" / "log").mkdir(parents=True)
+    (filled.path / "incoming" / "complete").write_text('{"Index":1}')
+    with pytest.raises(StorageError, match="put in place"):
+        backup(str(filled.path), str(tmp_path / "copy"))
+    assert not (tmp_path / "copy").exists()

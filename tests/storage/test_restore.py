@@ -361,3 +361,15 @@ def test_a_broken_off_restore_is_no_node_and_can_be_repeated(
     left = 1000
     restored(filled.path, tmp_path / "whole")
     holds(filled, tmp_path / "whole")
+
+
+def test_a_marker_that_a_restore_left_when_all_was_done_goes_when_the_node_starts(
+    filled: DataDir, tmp_path: Path
+) -> None:
+    """It was killed between its last two system calls."""
+    filled.close()
+    restored(filled.path, tmp_path / "new")
+    (tmp_path / "new" / identity.RESTORING).write_bytes(b"left")
+    opened = open_directory(Config(), str(tmp_path / "new"))
+    assert not (tmp_path / "new" / identity.RESTORING).exists()
+    opened.log.close()

@@ -11,7 +11,8 @@ import pytest
 
 from raftchat.storage import snapshot
 from raftchat.storage.errors import StorageError
-from raftchat.storage.verify import Report, verify
+from raftchat.storage.incoming import install
+from raftchat.storage.verify import BY_ITSELF, Report, verify
 from tests.storage.data_dir import DataDir
 
 
@@ -276,3 +277,49 @@ def test_snapshots_are_read(filled: DataDir) -> None:
     flip(path, 100)
     (finding,) = verify(str(filled.path)).corrupt
     assert finding.path == path
+
+
+def test_an_index_that_power_loss_left_without_its_bytes_is_named_with_what_becomes_of_it(filled: DataDir) -> None:
+    """It is not flushed before it gets its name."""
+    filled.close()
+    path = next((filled.path / "log").glob("*.idx"))
+    for torn in (b"", bytes(path.stat().st_size), path.read_bytes()[:-8]):
+        path.write_bytes(torn)
+        (finding,) = verify(str(filled.path)).corrupt
+        assert (finding.path, finding.remedy) == (str(path), BY_ITSELF)
+
+
+def test_a_snapshot_that_was_only_half_put_in_place_is_no_fault(
+    filled: DataDir, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Killed anywhere between the renames, what is to be opened next is read, and nothing is missing."""
+    filled.close()
+    (filled.path / "log").rename(tmp_path / "log")
+    (filled.path / "snapshots").rename(tmp_path / "snapshots")
+    real = os.rename
+    for stop in range(4):
+        path = tmp_path / str(stop)
+        for name in ("identity", "hard-state"):
+            path.mkdir(exist_ok=True)
+            shutil.copy(filled.path / name, path)
+        for name in ("log", "snapshots"):
+            shutil.copytree(tmp_path / name, path / "incoming" / name)
+            (path / name).mkdir()
+            (path / name / f"old.{name}").write_bytes(b"old")
+        (path / "incoming" / "complete").write_text('{"Index":1}')
+        left = stop
+
+        def rename(source: str, target: str) -> None:
+            nonlocal left
+            left -= 1
+            if left < 0:
+                raise InterruptedError
+            real(source, target)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(os, "rename", rename)
+            with pytest.raises(InterruptedError):
+                install(str(path))
+        report = verify(str(path))
+        assert (report.corrupt, report.unreadable) == ([], []), stop
+        assert report.records > report.last_index == filled.log_last_index

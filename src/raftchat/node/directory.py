@@ -108,6 +108,8 @@ def open_directory(config: Config, data_dir: str) -> OpenDirectory:
     with _explained():
         mine = identity.load(data_dir)
         assert mine is not None, "prepared by the supervisor"
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(os.path.join(data_dir, identity.RESTORING))  # A restore that was killed when all was done.
         installed = incoming.install(data_dir)
         if installed is not None:
             log.info("Put the snapshot in place that was received", extra={"index": installed})

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from raftchat._log import CorruptLog
-from raftchat.storage import hard_state, identity, segment_files, segment_records
+from raftchat.storage import hard_state, identity, incoming, segment_files, segment_records
 from raftchat.storage.errors import CorruptFile, StorageError
 from raftchat.storage.files import make_directory_durably, sync_directory, write_durably
 from raftchat.storage.segment_records import Records
@@ -47,6 +47,10 @@ def backup(source: str, destination: str, on_progress: OnProgress = lambda done,
     mine = identity.load(source)
     if mine is None:
         raise StorageError(f"{source} is not the data directory of a node: it has no identity file")
+    if incoming.is_complete(source):
+        raise StorageError(
+            f"in {source} a snapshot is being put in place; start the node, and try again when it is ready"
+        )
     if os.path.realpath(destination).startswith(os.path.realpath(source) + os.sep):
         raise StorageError(f"{destination} lies within {source}; choose a place outside of it")
     require_empty(destination)

@@ -112,6 +112,17 @@ def _belongs_to(name: str) -> str:
     return f"{name.removesuffix('.idx')}.log" if name.endswith(".idx") else name
 
 
+def is_complete(data_dir: str) -> bool:
+    """Whether what was received counts, and is not yet in place."""
+    return os.path.exists(os.path.join(data_dir, "incoming", "complete"))
+
+
+def place(data_dir: str, name: str) -> str:
+    """Where those files of `log` or `snapshots` lie that count, relative to the directory: opened since or not."""
+    gathered = os.path.join("incoming", name)
+    return gathered if is_complete(data_dir) and os.path.isdir(os.path.join(data_dir, gathered)) else name
+
+
 def install(data_dir: str) -> int | None:
     """Put a complete snapshot in place of what the directory held: its index; None if there is none.
 

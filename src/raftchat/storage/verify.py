@@ -1,7 +1,8 @@
 """Reads every byte of a data directory and tells what is wrong, where, and what to do about it. Changes nothing.
 
 The directory may be a stopped node's, a running node's, or a copy. What a power loss, a running node or a copying one
-may leave is noted and is no fault. Does not know what entries mean, nor how anything is shown.
+may leave is noted and is no fault; but an index or a slot of the hard state that was torn looks rotten, and is named,
+with the remedy. Does not know what entries mean, nor how anything is shown.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import dataclass, field
 
 from raftchat._log import CorruptLog, LogError, NewerFormat
 from raftchat._log import ForeignFile as LogForeignFile
-from raftchat.storage import hard_state, identity, index_file, lock, segment_files, segment_records, snapshot
+from raftchat.storage import hard_state, identity, incoming, index_file, lock, segment_files, segment_records, snapshot
 from raftchat.storage.errors import CorruptFile, ForeignFile, StorageError
 from raftchat.storage.segment_files import INDEX_MAX, SegmentFile
 from raftchat.storage.segment_records import Fault, Records
@@ -74,6 +75,7 @@ class _Verifier:
         self._on_progress = on_progress
         self._total = 0
         self._segments: list[SegmentFile] = []
+        self._log_place = "log"
         self._gap = INDEX_MAX
         """First entry that is missing in a copy."""
 
@@ -85,13 +87,23 @@ class _Verifier:
         self._total = sum(files.values())
         self._identity()
         hint = self._hard_state()
-        self._log([name for name in files if name.startswith("log/")], hint)
-        self._snapshots([name for name in files if name.startswith("snapshots/")])
+        snapshots_place = "snapshots"
+        if not self._report.copied:  # In a copy of a node that was just putting them in place, any part may be missing.
+            self._log_place = incoming.place(self._directory, "log")
+            snapshots_place = incoming.place(self._directory, "snapshots")
+        places = (f"{self._log_place}/", f"{snapshots_place}/")
+        log, snapshots = ([name for name in files if name.startswith(place)] for place in places)
+        self._log(log, hint)
+        self._snapshots(snapshots)
         for name in files:
             if name.endswith(".tmp"):
                 self._note(name, None, "left over or being written; it is not part of the data")
+            elif name.startswith(places):
+                continue
             elif name.startswith("incoming/"):
                 self._note(name, None, "being received from another node; not looked at")
+            elif name.startswith(("log/", "log.", "snapshots/", "snapshots.")):
+                self._note(name, None, "replaced by what was received from another node; not looked at")
         self._on_progress(self._total, self._total)
         return self._report
 
@@ -190,18 +202,20 @@ class _Verifier:
             except CorruptLog as error:
                 if not self._report.copied:
                     raise
-                self._note(f"log/{os.path.basename(error.path)}", None, f"{error.reason}: it was not copied")
+                self._note(
+                    f"{self._log_place}/{os.path.basename(error.path)}", None, f"{error.reason}: it was not copied"
+                )
         if hint and not names and not self._report.copied:
             self._corrupt("log", None, f"entry {hint} was committed here, but there is no log")
         for file in files:
-            with self._noted(f"log/{file.name}"):
+            with self._noted(f"{self._log_place}/{file.name}"):
                 self._segment(file, live, hint)
         for name in names:
             if name.endswith(".idx"):
                 self._index(name, {file.name: file for file in files})
 
     def _segment(self, file: SegmentFile, live: list[SegmentFile], hint: int) -> None:
-        name = f"log/{file.name}"
+        name = f"{self._log_place}/{file.name}"
         self._report.files += 1
         with Records(file, on_bytes=self._count) as records:
             faults: list[Fault]
@@ -240,7 +254,7 @@ class _Verifier:
                 self._gap = min(self._gap, gap.index)
                 self._report.last_index = self._gap - 1
                 reason = f"copied while it was written: entry {gap.index} and what follows is not in this copy"
-                self._note(f"log/{records.file.name}", gap.offset, reason)
+                self._note(f"{self._log_place}/{records.file.name}", gap.offset, reason)
         return faults
 
     def _index(self, name: str, files: dict[str, SegmentFile]) -> None:
@@ -250,7 +264,10 @@ class _Verifier:
             if segment is None:
                 self._note(name, None, "an index without its segment")
             else:
-                index_file.check(data, self._path(name), segment.segment_id)
+                try:
+                    index_file.check(data, self._path(name), segment.segment_id)
+                except CorruptFile as error:
+                    self._corrupt(name, None, error.reason, BY_ITSELF)
 
     def _snapshots(self, names: list[str]) -> None:
         loaded = []
