@@ -20,8 +20,10 @@ cdef class Mapping:
         PyBuffer_FillInfo(buffer, self, self.data, self.size, not self.writable, flags)
 
     def __dealloc__(self):
+        # Whoever lets go last of a file that has no name any more frees its pages and blocks: 20 ms for 64 MiB.
         if self.data != NULL:
-            munmap(self.data, self.size)
+            with nogil:
+                munmap(self.data, self.size)
 
 
 cdef Mapping map_file(int fd, size_t size, bint writable):
