@@ -264,6 +264,9 @@ class LogReader:
         Sequences do not fall but for compacted segments. Raises ValueError, or as opening a log does.
         """
 
+    def drop_prefix(self, first_index: int) -> None:
+        """The owner let go of segments that hold nothing from that entry on: so does this, and their space is free."""
+
     def use_index(self, sequence: int) -> bool:
         """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be."""
 

@@ -34,6 +34,7 @@ cdef class Parts:
     cdef Part near                      # where the last record was looked up
 
     cdef int add(self, str directory, sequence, uint64_t base_index, revision) except -1
+    cdef int drop_prefix(self, uint64_t first_index) except -1
     cdef int _bound(self, Part part, Part after) except -1
     cdef Py_ssize_t at(self, uint64_t index) except -2
     cdef Part holder(self, uint64_t index)

@@ -137,6 +137,17 @@ cdef class Parts:
         self._bound(newest, None)
         return 0
 
+    cdef int drop_prefix(self, uint64_t first_index) except -1:
+        """Let go of what ends before that entry. What was handed out of it stays readable."""
+        cdef Part part
+        kept = []
+        for part in self.known:
+            if part.last_index >= first_index:
+                kept.append(part)
+        self.known = kept
+        self.near = None
+        return 0
+
     cdef int _bound(self, Part part, Part after) except -1:
         """A segment ends where the next one begins."""
         if part is not None:

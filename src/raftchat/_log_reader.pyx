@@ -52,6 +52,11 @@ cdef class LogReader:
         self._require_open()
         self.parts.add(self.directory, sequence, base_index, revision)
 
+    def drop_prefix(self, uint64_t first_index):
+        """The owner let go of segments that hold nothing from that entry on: so does this, and their space is free."""
+        self._require_open()
+        self.parts.drop_prefix(first_index)
+
     def use_index(self, sequence):
         """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be."""
         cdef Part part

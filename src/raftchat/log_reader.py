@@ -52,6 +52,11 @@ class LogReader:
         self._require_open()
         self._parts.add(self._disk, self._directory, sequence, base_index, revision)
 
+    def drop_prefix(self, first_index: int) -> None:
+        """The owner let go of segments that hold nothing from that entry on: so does this, and their space is free."""
+        self._require_open()
+        self._parts.known = [part for part in self._parts.known if part.last_index >= first_index]
+
     def use_index(self, sequence: int) -> bool:
         """The owner made an index of this sealed segment: use it, and free what is in memory. False: it cannot be."""
         self._require_open()

@@ -27,6 +27,8 @@ CASES: list[tuple[FrameType, bytes, Callable[[memoryview], object], object]] = [
     ),
     (FrameType.SEGMENT, frames.encode_segment(3, 2**63, 2), frames.decode_segment, (3, 2**63, 2)),
     (FrameType.INDEXED, frames.encode_indexed(3), frames.decode_u64, 3),
+    (FrameType.DROPPED, frames.encode_dropped(2**63), frames.decode_u64, 2**63),
+    (FrameType.BAD_INDEX, frames.encode_bad_index(3), frames.decode_u64, 3),
     (FrameType.COMMIT, frames.encode_commit(2**64 - 1), frames.decode_u64, 2**64 - 1),
     (FrameType.LEADER, frames.encode_leader(Leader(2, 5, True)), frames.decode_leader, Leader(2, 5, True)),
     (FrameType.ACCEPTED, frames.encode_accepted(Accepted(1, 2, 3, 4)), frames.decode_accepted, Accepted(1, 2, 3, 4)),

@@ -6,6 +6,7 @@ import json
 import random
 from array import array
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -171,6 +172,24 @@ def test_a_segment_may_be_gone_before_its_reader_comes(kit: Kit) -> None:
     assert reader.entries(segments[2].base_index, 200)
     with pytest.raises(FileNotFoundError, match="gone"):
         reader.entries(segments[1].base_index, segments[1].base_index)
+
+
+def test_a_reader_lets_go_of_what_its_owner_dropped(kit: Kit) -> None:
+    """Or the system could not give the space to anybody else: a mapped file is there although its name is gone."""
+    log = kit.filled(200)
+    reader = kit.reader(log)
+    _, second, third, *_ = log.segments()
+    assert reader.entries(1, 200)
+    log.unlink(log.drop_prefix(third.base_index))
+    reader.drop_prefix(third.base_index)
+    maps = Path("/proc/self/maps").read_text()
+    assert second.path not in maps
+    with pytest.raises(IndexError):
+        reader.entries(second.base_index, 200)
+    assert len(reader.entries(third.base_index, 200)) == 201 - third.base_index
+    assert len(reader.below(b"general", 201, 1000, 1)) == 201 - third.base_index
+    reader.drop_prefix(10**9)
+    assert reader.entries(200, 200), "the last one is never dropped"
 
 
 def test_a_look_up_that_failed_does_not_mislead_the_next(kit: Kit) -> None:

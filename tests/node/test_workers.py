@@ -32,6 +32,7 @@ class Node:
         self.asked: list[tuple[Worker, str, int, bytes]] = []
         self.inputs = 0
         self.serving: list[int] = []
+        self.bad: list[int] = []
         self.segments = [Segment(1, 1), Segment(2, 10)]
         self.indexed: set[int] = set()
         self.workers = Workers(
@@ -42,6 +43,7 @@ class Node:
             lambda: b'{"ID":1}',
             self._input,
             self.serving.append,
+            self.bad.append,
         )
         self.workers.requests = self
 
@@ -228,5 +230,23 @@ def test_a_worker_that_died_before_it_was_connected_costs_nobody_else_a_descript
         await until(lambda: len(node.workers) == 0)
         # As long as the object holds the number, its end closes whatever bears it by then.
         assert ours.fileno() == -1
+
+    run(scenario())
+
+
+def test_a_worker_is_told_what_was_dropped_and_its_word_about_an_index_is_passed_on() -> None:
+    async def scenario() -> None:
+        node = Node()
+        worker = await connect(node)
+        del node.segments[0]
+        node.workers.segments_changed()
+        node.workers.segments_changed()
+        node.workers.commit(21)
+        node.workers.flush()
+        (dropped, _) = await worker.receive(2)
+        assert (dropped[0], frames.decode_u64(memoryview(dropped[1]))) == (FrameType.DROPPED, 10)
+        await connect(node)  # One that comes later knows nothing else.
+        await worker.send(frames.encode_bad_index(2))
+        await until(lambda: node.bad == [2])
 
     run(scenario())

@@ -11,10 +11,12 @@ rules; `FrameReader` splits a byte stream, the functions below make and read bod
 | READ      | worker | u64 context: one linearizable read, for all requests that wait |
 | STATUS    | worker | u64 context |
 | COUNTERS  | worker | JSON object of numbers since start, for /metrics |
+| BAD_INDEX | worker | u64 sequence: the index of this segment is rotten and is to be made again |
 | SERVING   | worker | nothing: it has applied what was committed and accepts connections |
 | HELLO     | raft   | JSON: log directory, node id, epoch, path of the snapshot to begin from (null: none) |
 | SEGMENT   | raft   | u64 sequence, u64 base index, u64 revision |
 | INDEXED   | raft   | u64 sequence: the index of this sealed segment can be used |
+| DROPPED   | raft   | u64 index: what ends before this entry is not kept any more |
 | COMMIT    | raft   | u64 commit index |
 | LEADER    | raft   | u64 node id (0: none), u64 term, u8 ready |
 | ACCEPTED  | raft   | u64 batch, u64 first index, u64 term, u64 time_ms: appended, **not yet committed** |
@@ -47,6 +49,7 @@ class FrameType(IntEnum):
     STATUS = 3
     COUNTERS = 4
     SERVING = 5
+    BAD_INDEX = 6
     HELLO = 16
     SEGMENT = 17
     COMMIT = 18
@@ -56,6 +59,7 @@ class FrameType(IntEnum):
     READ_AT = 22
     STATUS_IS = 23
     INDEXED = 24
+    DROPPED = 25
 
 
 class Refusal(IntEnum):
@@ -216,6 +220,14 @@ def encode_segment(sequence: int, base_index: int, revision: int = 0) -> bytes:
 
 def encode_indexed(sequence: int) -> bytes:
     return _HEAD_U64.pack(1 + _U64.size, FrameType.INDEXED, sequence)
+
+
+def encode_bad_index(sequence: int) -> bytes:
+    return _HEAD_U64.pack(1 + _U64.size, FrameType.BAD_INDEX, sequence)
+
+
+def encode_dropped(first_index: int) -> bytes:
+    return _HEAD_U64.pack(1 + _U64.size, FrameType.DROPPED, first_index)
 
 
 def encode_commit(index: int) -> bytes:

@@ -104,6 +104,7 @@ class RaftProcess:
             self._status,
             self.wake,
             lambda number: self.tell({"Type": "serving", "Number": number}),
+            lambda sequence: self._store.distrust(sequence),
         )
         self._peers = Peers(
             self._config,

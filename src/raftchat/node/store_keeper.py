@@ -105,7 +105,7 @@ class LoopOwner:
         self._offer(taken)
 
     def _offer(self, taken: Taken) -> None:
-        """To followers: to those that lack more than half of the bytes, and three files, even where the log would do."""
+        """To followers: to those that lack more than half of the bytes, and three files, even if the log would do."""
         sealed = [segment for segment in self._log.segments() if segment.last_index <= taken.index]
         better_below, left = 0, sum(segment.size_bytes for segment in sealed)
         half = left // 2
@@ -225,6 +225,11 @@ class StoreKeeper:
 
     def start(self) -> None:
         self._thread.start()
+
+    def distrust(self, sequence: int) -> None:
+        """A worker says that this segment's index is rotten: it is made again. In any thread."""
+        self._upkeep.distrust(sequence)
+        self._wake.set()
 
     def committed(self) -> None:
         """There is more to apply. Costs next to nothing."""

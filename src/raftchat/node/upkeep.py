@@ -56,8 +56,11 @@ class Upkeep:
         self._retention = Retention(config, reader, files, owner, clock, self.counters)
         self._pending: tuple[Snapshot, dict[bytes, int]] | None = None
         """Taken, and not written yet."""
+        self._first_index = 0
         self._segments: set[tuple[int, int]] = set()
         self._indexed: set[tuple[int, int]] = set()
+        self._distrusted: set[int] = set()
+        """Segments (sequences) whose index somebody found rotten."""
         self._unreadable: set[tuple[int, int]] = set()
         """Segments (sequence, revision) in which a record is bad: they stay as they are."""
         now_ms = clock.monotonic_ms()
@@ -67,6 +70,10 @@ class Upkeep:
         self._indexes_told_ms: float | None = None
         if self._snapshots:
             self.counters.snapshot_index = self._snapshots[-1].index
+
+    def distrust(self, sequence: int) -> None:
+        """The index of this segment is rotten, though it may not look so from here. In any thread."""
+        self._distrusted.add(sequence)
 
     def round(self) -> None:
         """Raises what reading or applying a committed entry raises: then there is nothing more to keep."""
@@ -95,6 +102,9 @@ class Upkeep:
         for segment in segments:
             if (segment.sequence, segment.revision) not in self._segments:
                 self._reader.add_segment(segment.sequence, segment.base_index, segment.revision)
+        if segments[0].base_index > self._first_index:
+            self._first_index = segments[0].base_index
+            self._reader.drop_prefix(self._first_index)
         self._segments = names
         self._indexed &= names
         self._unreadable &= names
@@ -176,10 +186,15 @@ class Upkeep:
 
     def _index(self, view: View) -> None:
         missing = []
+        self._distrusted.update(self._reader.bad_indexes())
         for segment in view.segments[:-1]:
             name = (segment.sequence, segment.revision)
+            rotten = segment.sequence in self._distrusted
+            if rotten and name in self._indexed:
+                log.warning("The index of a segment is rotten: it is made again", extra={"path": segment.path})
+                self._indexed.discard(name)
             if segment.last_index <= view.commit_index and name not in self._indexed and name not in self._unreadable:
-                if self._files.has_index(segment) and self._reader.use_index(segment.sequence):
+                if not rotten and self._files.has_index(segment) and self._reader.use_index(segment.sequence):
                     self._indexed.add(name)
                     self._owner.indexed(segment.sequence)
                 else:
@@ -199,6 +214,7 @@ class Upkeep:
         name = (segment.sequence, segment.revision)
         with self._setbacks.put_off("index", self._unreadable, [segment]) as tried:
             self._files.write_index(segment)
+            self._distrusted.discard(segment.sequence)
             self.counters.indexes += 1
             if self._reader.use_index(segment.sequence):
                 self._indexed.add(name)

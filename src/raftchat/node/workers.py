@@ -9,7 +9,7 @@ import asyncio
 import logging
 import socket
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol, cast
 
 from raftchat.config import Config
@@ -52,15 +52,17 @@ class Workers:
         status: Callable[[], bytes],
         on_input: Callable[[], None],
         on_serving: Callable[[int], None],
+        on_bad_index: Callable[[int], None],
     ) -> None:
         """`hello()`: what a worker that connects now is told. `segments()`: all of the log, in order.
         `indexed(sequence)`: whether the index of that segment can be used. `status()`: what `GET /raft` tells.
-        `on_serving(worker number)`."""
+        `on_serving(worker number)`. `on_bad_index(sequence)`: have the index of that segment made again."""
         self.config = config
         self.hello = hello
         self.status = status
         self.on_input = on_input
         self.on_serving = on_serving
+        self.on_bad_index = on_bad_index
         self.requests: Requests | None = None
         """Set once, before the first worker connects."""
         self._segments = segments
@@ -145,6 +147,8 @@ class Worker(asyncio.Protocol):
         self._out: list[bytes] = []
         self._announced: set[tuple[int, int]] = set()
         """(sequence, revision)."""
+        self._first_index = 0
+        """Where what was announced begins."""
         self._commit_index: int | None = None
         """To be told; the newest is enough."""
         self._leader: Leader | None = None
@@ -173,6 +177,8 @@ class Worker(asyncio.Protocol):
                 elif kind == FrameType.STATUS:
                     self.put(frames.encode_status_is(frames.decode_u64(body), self._workers.status()))
                     self.flush()
+                elif kind == FrameType.BAD_INDEX:
+                    self._workers.on_bad_index(frames.decode_u64(body))
                 elif kind == FrameType.SERVING:
                     self._workers.on_serving(self.number)
                 else:
@@ -210,14 +216,18 @@ class Worker(asyncio.Protocol):
     def leader(self, leader: Leader) -> None:
         self._leader = leader
 
-    def announce(self, segments: Iterable[Segment]) -> None:
-        """Those that it was not told of yet."""
+    def announce(self, segments: Sequence[Segment]) -> None:
+        """Those that it was not told of yet, and where they begin if the oldest are gone. `segments`: not empty."""
         announced, self._announced = self._announced, set()
         for segment in segments:
             name = (segment.sequence, segment.revision)
             self._announced.add(name)
             if name not in announced:
                 self._out.append(frames.encode_segment(segment.sequence, segment.base_index, segment.revision))
+        if self._first_index < segments[0].base_index:
+            if self._first_index:
+                self._out.append(frames.encode_dropped(segments[0].base_index))
+            self._first_index = segments[0].base_index
 
     def put(self, frame: bytes) -> None:
         self._out.append(frame)

@@ -34,6 +34,7 @@ class RaftLink(asyncio.Protocol):
         self.on_hello: Callable[[Hello], None] = lambda hello: None
         self.on_segment: Callable[[int, int, int], None] = lambda sequence, base_index, revision: None
         self.on_indexed: Callable[[int], None] = lambda sequence: None
+        self.on_dropped: Callable[[int], None] = lambda first_index: None
         self.on_commit: Callable[[int], None] = lambda index: None
         self.on_turn: Callable[[], None] = lambda: None
         self.on_lost: Callable[[Exception | None], None] = lambda error: None
@@ -55,6 +56,7 @@ class RaftLink(asyncio.Protocol):
             FrameType.HELLO: lambda body: self.on_hello(frames.decode_hello(body)),
             FrameType.SEGMENT: lambda body: self.on_segment(*frames.decode_segment(body)),
             FrameType.INDEXED: lambda body: self.on_indexed(frames.decode_u64(body)),
+            FrameType.DROPPED: lambda body: self.on_dropped(frames.decode_u64(body)),
             FrameType.COMMIT: lambda body: self.on_commit(frames.decode_u64(body)),
             FrameType.LEADER: self._on_leader,
             FrameType.ACCEPTED: lambda body: self.pending.accept(frames.decode_accepted(body)),
@@ -119,6 +121,9 @@ class RaftLink(asyncio.Protocol):
 
     def send_counters(self, counters: dict[str, int | float]) -> None:
         self._send(frames.encode_counters(counters))
+
+    def send_bad_index(self, sequence: int) -> None:
+        self._send(frames.encode_bad_index(sequence))
 
     def send_serving(self) -> None:
         self._send(frames.encode_serving())

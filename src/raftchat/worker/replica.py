@@ -28,7 +28,9 @@ class Reader(FrameSource, apply.Source, retention.Source, Protocol):
     """The part of `_log.LogReader` that a worker uses."""
 
     def add_segment(self, sequence: int, base_index: int, revision: int = 0) -> None: ...
+    def drop_prefix(self, first_index: int) -> None: ...
     def use_index(self, sequence: int) -> bool: ...
+    def bad_indexes(self) -> list[int]: ...
     def term_at(self, index: int) -> int: ...
     def below(self, key: bytes, index: int, limit: int, floor: int) -> array[int]: ...
     def above(self, key: bytes, index: int, limit: int, last_index: int) -> array[int]: ...
@@ -110,6 +112,13 @@ class Replica:
 
     def add_segment(self, sequence: int, base_index: int, revision: int) -> None:
         self.reader.add_segment(sequence, base_index, revision)
+
+    def drop_prefix(self, first_index: int) -> None:
+        self.reader.drop_prefix(first_index)
+
+    def bad_indexes(self) -> list[int]:
+        """Segments (sequences) whose index turned out to be rotten; look-ups make do without it."""
+        return self._reader.bad_indexes() if self._reader is not None else []
 
     def use_index(self, sequence: int) -> None:
         # If it cannot be used, the reader makes its own, in memory.

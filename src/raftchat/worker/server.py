@@ -105,10 +105,12 @@ class WorkerServer:
         self._link.on_hello = self._on_hello
         self._link.on_segment = self._replica.add_segment
         self._link.on_indexed = self._replica.use_index
+        self._link.on_dropped = self._replica.drop_prefix
         self._link.on_commit = self._replica.commit
         self._link.on_turn = self._replica.advance
         self._link.on_lost = self._on_lost
         self._sent: dict[str, int | float] = {}
+        self._told_bad: set[int] = set()
         self._services = services = Services(
             config=config,
             link=self._link,
@@ -198,6 +200,14 @@ class WorkerServer:
                 beat_s = now_s
                 self._hub.broadcast(orjson.dumps({"Heartbeat": self._replica.applied_index}))
             self._send_counters()
+            self._send_bad_indexes()
+
+    def _send_bad_indexes(self) -> None:
+        """Each once, until a new one has come."""
+        bad = set(self._replica.bad_indexes())
+        for sequence in bad - self._told_bad:
+            self._link.send_bad_index(sequence)
+        self._told_bad = bad
 
     def _send_counters(self) -> None:
         counters = self._services.counted()
