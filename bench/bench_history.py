@@ -35,6 +35,7 @@ def grown() -> Iterator[Node]:
         node.start()
         node.wait_ready(300)
         wait_for("every sealed segment has its index", lambda: indexed(node.data_dir / "log"), 300)
+        wait_for("there is a snapshot", lambda: node.get("/raft").json()["Store"]["SnapshotIndex"], 300)
         yield node
 
 
