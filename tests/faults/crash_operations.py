@@ -268,10 +268,9 @@ class Snapshot(Operation):
     def permitted(self, found: Found | None, before: Found | None, after: Found, said: Sequence[str]) -> bool:
         assert found is not None
         assert before is not None
-        newest = {found.snapshots[0]} <= {before.snapshots[0], after.snapshots[0]}
+        newest, known = max(found.snapshots), max(before.snapshots)
         return (
-            newest
-            and ("written" not in said or found.snapshots[0] == after.snapshots[0])
+            (newest > known if "written" in said else newest >= known)
             and len(found.snapshots) >= 2
             and found.content == before.content
         )

@@ -64,14 +64,25 @@ def _mean(names: dict[str, File | Directory], name: str, meaning: File | Directo
         names[name] = meaning
 
 
+def _flushed(file: File) -> bytes:
+    """Nothing that came later; of a file that never was flushed its size alone."""
+    return bytes(len(file.seen)) if file.durable is None else file.durable
+
+
+def _halved(file: File) -> bytes:
+    """Half of what came later."""
+    old = _flushed(file).ljust(len(file.seen), b"\0")
+    differing = [at for at in range(len(file.seen)) if old[at] != file.seen[at]]
+    end = differing[len(differing) // 2] if differing else 0
+    return file.seen[:end] + old[end:]
+
+
 def _torn(file: File, random: Random) -> bytes:
     """Of each block what was flushed or what was seen; of a file that never was, perhaps less."""
     size = len(file.seen)
     if file.durable is None and random.random() < 0.3:
         return file.seen[: random.randrange(size + 1)]
-    old = (file.durable or b"").ljust(size, b"\0")
-    if random.random() < 0.3:
-        return old
+    old = _flushed(file).ljust(size, b"\0")
     blocks = range(0, size, BLOCK_BYTES)
     return b"".join((file.seen if random.random() < 0.5 else old)[at : at + BLOCK_BYTES] for at in blocks)
 
@@ -149,18 +160,15 @@ class PowerLoss:
                     _mean(directory.durable, name, meaning)
 
     def lost(self, random: Random) -> list[Image]:
-        """What may be there if power is lost now: the least, the two mixtures of all and nothing, and a few others."""
-        images = [
+        """What may be there if power is lost now: the least, mixtures of all, half and nothing, and any other."""
+        some = [change for change in self._pending if random.random() < 0.5]
+        return [
             self._image([], lambda file: file.durable or b""),
-            self._image(
-                self._pending, lambda file: file.durable if file.durable is not None else bytes(len(file.seen))
-            ),
+            self._image(self._pending, _flushed),
             self._image([], lambda file: file.seen),
+            self._image(self._pending, _halved),
+            self._image(some, lambda file: _torn(file, random)),
         ]
-        for _ in range(2):
-            some = [change for change in self._pending if random.random() < 0.5]
-            images.append(self._image(some, lambda file: _torn(file, random)))
-        return images
 
     def _image(self, changes: Sequence[Change], content: Content) -> Image:
         names: dict[int, dict[str, File | Directory]] = {}
