@@ -78,6 +78,8 @@ class Config:
     """A sealed segment is rewritten once less of it lives."""
     compaction_rate_max_bytes_per_s: int = 64 * MIB
     """Read and written, so that posts find a disk that has time for them."""
+    unlink_rate_max_bytes_per_s: int = 128 * MIB
+    """What is not needed any more is given back no faster: to free 64 MiB keeps the system busy for 20 ms."""
     roll_interval_ms: int = 60_000
     """A segment is not sealed before its time, for the sake of what was removed, more often."""
 
@@ -172,6 +174,7 @@ class Config:
         require(self.delete_grace_ms >= 0 and self.roll_interval_ms >= 0, "times are not negative")
         require(1 <= self.compaction_live_max_percent < 100, "compaction must leave less than it began with")
         require(self.compaction_rate_max_bytes_per_s >= MIB, "compaction needs at least 1 MiB/s to come to an end")
+        require(self.unlink_rate_max_bytes_per_s >= 1, "what is not needed any more must go at some rate")
         limits = (self.initial_max_age_ms, self.initial_max_messages, self.initial_max_bytes, self.initial_max_rooms)
         require(all(limit is None or limit >= 1 for limit in limits), "a limit of a policy is at least 1")
         # A post's record: header, room name, and two JSON strings in which one byte may become six.

@@ -88,7 +88,7 @@ def test_space_of_what_a_policy_drops_comes_back_while_posts_go_on(
             return [occupied_bytes(node.data_dir) for node in cluster]
 
         # A twelfth of seven rooms, all of the eighth, and what was posted since, before it is compacted in its turn.
-        wait_for("the space", lambda: max(left()) < 0.3 * HISTORY_MIB * MIB + 8 * SEGMENT_MIB * MIB, 300, 0.25)
+        wait_for("the space", lambda: max(left()) < (0.35 * HISTORY_MIB + 3 * SEGMENT_MIB) * MIB, 300, 0.25)
         took_s = time.monotonic() - removing
         after = steady.since(removing)
     text = (

@@ -440,3 +440,21 @@ def test_an_index_that_a_worker_found_rotten_is_made_again(store: Store, caplog:
     assert path.stem in warning.__dict__["path"]
     store.rounds()
     assert store.owner.indexed_segments == [2, 1, 1], "once is enough"
+
+
+def test_large_files_are_unlinked_one_after_the_other(tmp_path: Path) -> None:
+    """To free a gigabyte at once held up posts for a quarter of a second."""
+    store = open_store(tmp_path, small_config(unlink_rate_max_bytes_per_s=8 * 1024))
+    for _ in range(4):
+        store.fill()
+    store.rounds(1)
+    store.opened.log.drop_prefix(store.opened.log.segments()[3].base_index)
+    store.rounds(1)
+    store.clock.now_ms += store.config.delete_grace_ms
+    for left in (2, 1, 0):
+        store.rounds(1)
+        assert len(store.opened.log.retired()) == left
+        assert left == 0 or 0 < store.upkeep.due_ms - store.clock.now_ms <= 1000
+        store.rounds(1)
+        assert len(store.opened.log.retired()) == left, "too early"
+        store.clock.now_ms += 1000

@@ -8,6 +8,7 @@ loop or real files (`store_ports.py`), nor by what rules space is won (`reclaim.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -67,6 +68,10 @@ class Upkeep:
         self._surplus: dict[str, float] = dict.fromkeys(start.surplus, now_ms + self._grace_ms)
         """Snapshots that are not needed any more, and when they go."""
         self._retired: dict[str, float] = {}
+        self._unlink_ms = -math.inf
+        """Not before this."""
+        self._unlink_rate_max_bytes_per_s = config.unlink_rate_max_bytes_per_s
+        self._interval_ms = config.store_interval_ms
         self._indexes_told_ms: float | None = None
         if self._snapshots:
             self.counters.snapshot_index = self._snapshots[-1].index
@@ -91,7 +96,9 @@ class Upkeep:
     def due_ms(self) -> float:
         """When another round is due although nothing was committed; inf: never."""
         dues = [*self._surplus.values(), self._retention.due_ms, self._reclaim.due_ms, self._setbacks.due_ms]
-        return min(dues + list(self._retired.values()) if self._setbacks.may_try("unlink") else dues)
+        if self._retired and self._setbacks.may_try("unlink"):
+            dues.append(max(min(self._retired.values()), self._unlink_ms))
+        return min(dues)
 
     # What is there
 
@@ -241,19 +248,27 @@ class Upkeep:
         due = [segment for path, segment in retired.items() if self._retired[path] <= now_ms]
         if due and self._setbacks.may_try("unlink"):
             with self._setbacks.put_off("unlink"):
-                for segment in due:
-                    try:
-                        self._owner.unlink([segment])
-                    except ValueError:
-                        # An older one that was retired later, and with which this would be taken for live, stays yet.
-                        self._retired[segment.path] = max(self._retired.values())
-                    else:
-                        del self._retired[segment.path]
+                self._unlink(due, now_ms)
         self.counters.retired_bytes = sum(retired[path].size_bytes for path in self._retired)
         if any(due_ms <= now_ms for due_ms in self._surplus.values()):
             self._surplus = {path: due_ms for path, due_ms in self._surplus.items() if due_ms > now_ms}
             with self._setbacks.put_off("unlink"):
                 self._files.prune_snapshots({*self._surplus, *(taken.path for taken in self._snapshots)})
+
+    def _unlink(self, due: Sequence[Segment], now_ms: float) -> None:
+        """As many as may be freed by now; the rest is due a little later."""
+        for segment in due:
+            if now_ms < self._unlink_ms:
+                return
+            try:
+                self._owner.unlink([segment])
+            except ValueError:
+                # An older one that was retired later, and with which this would be taken for live, stays yet.
+                self._retired[segment.path] = max(self._retired.values())
+                continue
+            del self._retired[segment.path]
+            took_ms = segment.size_bytes * 1000 / self._unlink_rate_max_bytes_per_s
+            self._unlink_ms = max(self._unlink_ms, now_ms - self._interval_ms) + took_ms
 
 
 class _Noting:
