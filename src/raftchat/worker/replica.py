@@ -136,8 +136,7 @@ class Replica:
         if self.failed or self._scheduled:
             return
         first = self.applied_index + 1
-        # With sockets, small slices: what a slice brings a socket is one write, which must fit into its queue.
-        last = min(self.committed_index, self.applied_index + (_SLICE_MIN if self._hub.watched else self._slice))
+        last = min(self.committed_index, self.applied_index + self._slice_size())
         if last >= first:
             began = self._clock_s()
             try:
@@ -156,6 +155,13 @@ class Replica:
         if not self.replayed and self._replay_index is not None and self.applied_index >= self._replay_index:
             self.replayed = True
             self._on_replayed()
+
+    def _slice_size(self) -> int:
+        """At most so many entries in one turn."""
+        if not self.replayed:
+            return _SLICE_MAX  # Nobody is answered before the end of it, and large slices take less time in all.
+        # With sockets, small slices: what a slice brings a socket is one write, which must fit into its queue.
+        return _SLICE_MIN if self._hub.watched else self._slice
 
     def _advance_again(self) -> None:
         self._scheduled = False
