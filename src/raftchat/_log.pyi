@@ -107,7 +107,7 @@ class Log:
     size_bytes: int
     """Of the files of all segments, as they were when they were opened or made."""
     failed: bool
-    """A sync failed, or only a part of what was to be appended is there: nothing can be written, the process must end."""
+    """A sync failed, or only a part of what was to be appended is there: nothing can be written any more."""
     recovery: Recovery | None
     """None: the log is new."""
     def __init__(
@@ -123,8 +123,9 @@ class Log:
     def append(self, records: Buffer, term: int, time_ms: int) -> tuple[int, int]:
         """Stamp unstamped records and append them: first and last index. One pass, no copy but into the mapping.
 
-        `time_ms` below `last_time_ms` is raised to it. Raises OSError (ENOSPC) when no segment can be made; then, unless
-        `failed`, nothing was appended. Raises BadBatch if `records` are not whole records, or one is larger than a segment.
+        `time_ms` below `last_time_ms` is raised to it. Raises OSError (ENOSPC) when no segment can be made; then,
+        unless `failed`, nothing was appended. Raises BadBatch if `records` are not whole records, or one is larger
+        than a segment.
         """
 
     def append_batch(self, batch: Batch, from_index: int) -> None:
@@ -161,7 +162,7 @@ class Log:
         """Set the next segment's file aside, so that a roll need not wait for it. In any thread. Raises OSError."""
 
     def install(self, compacted: Compacted) -> list[Segment]:
-        """Put a compacted segment in place of those it was made of: the retired ones, whose files stay. Durable on return.
+        """Put a compacted segment in place of those it was made of: these are retired, their files stay. Durable.
 
         Raises ValueError if those are not live any more, OSError if it could not be renamed; then nothing changed, and
         the compacted file is gone.
@@ -215,15 +216,16 @@ def compact(
     new_segment_id: Callable[[], int],
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Compacted:
-    """Write what lives of adjacent sealed segments, in order, to one `.tmp` file; flushed. In any thread, mostly without
-    the GIL. A post lives if `floors` has its key and its index is not below that floor; nothing else does.
+    """Write what lives of adjacent sealed segments, in order, to one `.tmp` file; flushed. In any thread, mostly
+    without the GIL. A post lives if `floors` has its key and its index is not below that floor; nothing else does.
 
-    `on_progress(bytes done, bytes in all)` is called every few MiB and may sleep or raise. Raises CorruptLog where a record
-    is bad, OSError; then nothing is left behind.
+    `on_progress(bytes done, bytes in all)` is called every few MiB and may sleep or raise. Raises CorruptLog where a
+    record is bad, OSError; then nothing is left behind.
     """
 
 def write_index(segment: Segment) -> int:
-    """Make the `.idx` file of a sealed segment, in any thread, mostly without the GIL: its size. Raises as `compact`."""
+    """Make the `.idx` file of a sealed segment, mostly without the GIL, in any thread: its size. Raises OSError,
+    CorruptLog."""
 
 def has_index(segment: Segment) -> bool:
     """Whether its `.idx` is there, whole and of this version, postings not looked at. Costs a few pages."""
