@@ -10,7 +10,7 @@ import pytest
 
 from raftchat.storage import incoming as module
 from raftchat.storage.errors import CorruptFile
-from raftchat.storage.incoming import Incoming, install
+from raftchat.storage.incoming import Incoming, drop_stale, install
 
 
 class PowerLost(Exception):
@@ -128,3 +128,30 @@ def test_it_can_be_given_up(tmp_path: Path) -> None:
     gathering.complete(9)
     gathering.discard()
     assert held(tmp_path) == OLD
+
+
+@pytest.mark.parametrize(
+    ("manifest", "index", "goes"),
+    [(b'{"Index":9}', 8, False), (b'{"Index":9}', 9, True), (b"{}", 0, True), (None, 0, True)],
+)
+def test_what_came_of_a_snapshot_that_nobody_needs_any_more_does_not_stay_for_ever(
+    tmp_path: Path, manifest: bytes | None, index: int, goes: bool
+) -> None:
+    """The leader changed, and the next one's log had all that was missing."""
+    assert not drop_stale(str(tmp_path), 100), "there is nothing"
+    directory(tmp_path)
+    gathering = Incoming(str(tmp_path))
+    if manifest is None:
+        (tmp_path / "incoming" / "manifest").unlink()
+    else:
+        gathering.begin(manifest, {"log/9.log": (1, 3)})
+    assert drop_stale(str(tmp_path), index) is goes
+    assert (tmp_path / "incoming").exists() is not goes
+    assert OLD.items() <= held(tmp_path).items()
+
+
+def test_what_is_complete_is_not_stale(tmp_path: Path) -> None:
+    directory(tmp_path)
+    Incoming(str(tmp_path)).complete(9)
+    assert not drop_stale(str(tmp_path), 100)
+    assert install(str(tmp_path)) == 9

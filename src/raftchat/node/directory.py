@@ -143,6 +143,8 @@ def open_directory(config: Config, data_dir: str) -> OpenDirectory:
             history.append((entry.index, Membership.decode(entry.value)))
         # What a snapshot holds was committed.
         hard = HardState(file.term, file.vote, max(file.commit, index))
+        if incoming.drop_stale(data_dir, hard.commit):
+            log.info("Removed what had come of a snapshot that is not needed any more")
         return OpenDirectory(mine, opened, file, hard, history, start)
 
 

@@ -123,6 +123,22 @@ def place(data_dir: str, name: str) -> str:
     return gathered if is_complete(data_dir) and os.path.isdir(os.path.join(data_dir, gathered)) else name
 
 
+def drop_stale(data_dir: str, index: int) -> bool:
+    """Let go of what was gathered of a snapshot that does not reach beyond `index`, which the node has by itself, or of
+    none that can be told: whether there was such. Raises OSError."""
+    gathering = Incoming(data_dir)
+    if is_complete(data_dir) or not os.path.isdir(gathering.path):
+        return False
+    try:
+        with open(os.path.join(gathering.path, "manifest"), "rb") as file:
+            if orjson.loads(orjson.loads(file.read())["Manifest"])["Index"] > index:
+                return False
+    except (FileNotFoundError, ValueError, KeyError, TypeError):
+        pass
+    gathering.discard()
+    return True
+
+
 def install(data_dir: str) -> int | None:
     """Put a complete snapshot in place of what the directory held: its index; None if there is none.
 
