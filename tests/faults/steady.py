@@ -8,11 +8,13 @@ from __future__ import annotations
 import http.client
 import itertools
 import json
+import os
 import statistics
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
@@ -101,5 +103,47 @@ def median_s(posts: Sequence[Sent]) -> float:
     return statistics.median(post.took_s for post in posts)
 
 
-def slowest(posts: Sequence[Sent]) -> Sent:
-    return max(posts, key=lambda post: post.took_s)
+def share_s(posts: Sequence[Sent], share: float) -> float:
+    """So many of them took no longer."""
+    return sorted(post.took_s for post in posts)[int(share * (len(posts) - 1))]
+
+
+class Machine:
+    """How long the machine holds up somebody who has nothing to do with any node, but shares its disk and processors.
+
+    Flushes a page of a file of its own and sleeps, again and again.
+    """
+
+    SLEEP_S = 0.01
+
+    def __init__(self, directory: Path) -> None:
+        self._path = directory / "nobody's"
+        self._stopping = threading.Event()
+        self._delays: list[tuple[float, float]] = []
+        """Began, held up."""
+
+    @contextmanager
+    def watched(self) -> Iterator[None]:
+        thread = threading.Thread(target=self._watch)
+        thread.start()
+        try:
+            yield
+        finally:
+            self._stopping.set()
+            thread.join()
+
+    def _watch(self) -> None:
+        with self._path.open("wb", buffering=0) as file:
+            while not self._stopping.is_set():
+                file.seek(0)
+                file.write(b"\1" * 4096)
+                began = time.monotonic()
+                os.fdatasync(file.fileno())
+                flushed = time.monotonic()
+                time.sleep(self.SLEEP_S)
+                self._delays += [(began, flushed - began), (flushed, time.monotonic() - flushed - self.SLEEP_S)]
+
+    def held_up_s(self, post: Sent) -> float:
+        """While that post was under way."""
+        ended = post.began + post.took_s
+        return sum(delay for began, delay in list(self._delays) if began < ended and began + delay > post.began)

@@ -1,6 +1,6 @@
 """What a policy removes is gone on all nodes alike, its space comes back, and nobody who posts notices.
 
-RETENTION_MIB says how large the history is of which most goes (128).
+RETENTION_MIB says how large the history is of which most goes (128), RETENTION_SEGMENT_MIB how large a segment is (1).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import contextlib
 import os
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
@@ -31,13 +31,13 @@ from tests.faults.kept import (
     posted_s,
     put,
 )
-from tests.faults.steady import Steady, median_s, slowest
+from tests.faults.steady import Machine, Sent, Steady, median_s, share_s
 
 pytestmark = pytest.mark.process
 
 MIB = 2**20
 HISTORY_MIB = int(os.environ.get("RETENTION_MIB", "128"))
-SEGMENT_MIB = 64 if HISTORY_MIB >= 1024 else 1
+SEGMENT_MIB = int(os.environ.get("RETENTION_SEGMENT_MIB", "1"))
 RATE_PER_S = 75
 SLOWER_MAX = 5
 """Times the median of before: no post may take longer."""
@@ -75,7 +75,8 @@ def test_space_of_what_a_policy_drops_comes_back_while_posts_go_on(
     # One room keeps everything, so that nearly every segment is rewritten rather than dropped.
     put(cluster[1], f"/rooms/{history.room_name(0)}/retention", {"MaxAge": "3650d"})
     steady = Steady(cluster.nodes, RATE_PER_S, lambda number: f"steady-{number % 3}", 8_000)
-    with steady.running():
+    machine = Machine(cluster.directory)
+    with machine.watched(), steady.running():
         wait_for("posts", lambda: len(steady.sent) > 2 * RATE_PER_S, 20)
         began = time.monotonic()
         wait_for("posts of before", lambda: len(steady.since(began)) > 5 * RATE_PER_S, 30)
@@ -91,16 +92,24 @@ def test_space_of_what_a_policy_drops_comes_back_while_posts_go_on(
         wait_for("the space", lambda: max(left()) < (0.35 * HISTORY_MIB + 3 * SEGMENT_MIB) * MIB, 300, 0.25)
         took_s = time.monotonic() - removing
         after = steady.since(removing)
+    worst = max(after, key=lambda post: post.took_s - 2 * machine.held_up_s(post))
     text = (
         f"{[round(size / MIB) for size in occupied]} MiB became {[round(size / MIB) for size in left()]} in"
-        f" {took_s:.0f} s at {len(after) / took_s:.0f} posts/s: median {median_s(before) * 1e3:.1f} ms before,"
-        f" {median_s(after) * 1e3:.1f} ms meanwhile; slowest {slowest(before).took_s * 1e3:.0f} ms before,"
-        f" {slowest(after).took_s * 1e3:.0f} ms meanwhile, {slowest(after).began - removing:.1f} s after the policy"
+        f" {took_s:.0f} s at {len(after) / took_s:.0f} posts/s: before {told_ms(before)}, meanwhile {told_ms(after)};"
+        f" the worst took {worst.took_s * 1e3:.0f} ms {worst.began - removing:.1f} s after the policy, of which the"
+        f" machine held up everybody for {machine.held_up_s(worst) * 1e3:.0f} ms"
     )
     figure(text)
-    assert min(size for size in occupied) > HISTORY_MIB * MIB
-    # Where posts took as long without retention, the machine has no time for us, and says nothing of it.
-    assert slowest(after).took_s <= max(SLOWER_MAX * median_s(before), 2 * slowest(before).took_s), text
+    assert min(occupied) > HISTORY_MIB * MIB
+    limit_s = SLOWER_MAX * median_s(before)
+    assert share_s(after, 0.99) <= max(limit_s, 2 * share_s(before, 0.99)), text
+    # The machine is not ours alone. A post flushes twice, one after the other: the leader's part and a follower's.
+    assert worst.took_s - 2 * machine.held_up_s(worst) <= limit_s, text
+
+
+def told_ms(posts: Sequence[Sent]) -> str:
+    median, most, slowest = (share_s(posts, share) * 1e3 for share in (0.5, 0.99, 1))
+    return f"median {median:.1f} ms, 99 % {most:.0f} ms, slowest {slowest:.0f} ms"
 
 
 def test_policies_of_every_kind_remove_what_a_dry_run_said_on_all_nodes(
