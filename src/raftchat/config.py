@@ -52,6 +52,8 @@ class Config:
     transfer_timeout_ms: int = 10_000
     """A transfer that stands still this long is broken off and taken up again."""
     transfer_retry_ms: int = 500
+    transfer_attempts_max: int = 10
+    """A member that asked this often for a snapshot does not get it."""
     leader_wait_max_ms: int = 3_000
     """Posts and linearizable reads that find no leader wait this long for one; then 503, `no_leader`."""
     leader_wait_max_bytes: int = 16 * MIB

@@ -21,7 +21,7 @@ from raftchat.config import Config
 from raftchat.node.codec import Forward, WireMessage, encode
 from raftchat.node.handshake import Dialled
 from raftchat.node.peers import Peers
-from raftchat.node.transfer import Manifest, Refused
+from raftchat.node.transfer import Manifest
 from raftchat.raft.messages import AppendReply, TimeoutNow
 
 CONFIG = Config(peer_redial_min_ms=5, peer_redial_max_ms=20, peer_handshake_timeout_ms=300, peer_handshakes_max=4)
@@ -30,11 +30,14 @@ CONFIG = Config(peer_redial_min_ms=5, peer_redial_max_ms=20, peer_handshake_time
 class NoSnapshots:
     """Of a node that has none to give."""
 
-    def manifest(self, index: int) -> Manifest:
-        raise Refused("no snapshot yet")
+    def manifests(self, index: int) -> list[Manifest]:
+        return []
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        raise AssertionError("there is none")
 
     def path(self, name: str) -> str:
-        raise Refused("no such file")
+        raise AssertionError("there is none")
 
 
 class Node:
@@ -54,6 +57,7 @@ class Node:
             lambda sender, message: self.got.append((sender, message)),
             self.broken.append,
             NoSnapshots(),
+            lambda peer: None,
         )
 
     def send(self, to: int, message: WireMessage) -> bool:

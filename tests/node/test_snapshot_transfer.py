@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import os
 import shutil
 import socket
@@ -18,10 +19,12 @@ import uvloop
 
 from raftchat import _log
 from raftchat.config import KIB, Config
+from raftchat.node.catch_up import CatchUp
 from raftchat.node.peers import Peers
 from raftchat.node.snapshot_files import SnapshotFiles
 from raftchat.node.snapshot_receiver import SnapshotReceiver
-from raftchat.node.transfer import Manifest, Refused
+from raftchat.node.transfer import Manifest
+from raftchat.raft.messages import InstallSnapshot
 from raftchat.storage import incoming
 from raftchat.storage import snapshot as snapshots
 from raftchat.storage.snapshot import SegmentName, Snapshot
@@ -70,6 +73,7 @@ class Leader:
         self.sock = socket.create_server(("127.0.0.1", 0))
         self.sock.setblocking(False)
         self.url = f"http://127.0.0.1:{self.sock.getsockname()[1]}"
+        self.asked: list[int] = []
 
     def take_snapshot(self) -> None:
         sealed = self.log.segments()[:-1]
@@ -93,6 +97,7 @@ class Leader:
             lambda sender, message: None,
             lambda peer: None,
             self.files,
+            self.asked.append,
         )
         await peers.start([self.sock.dup()])
         return peers
@@ -311,9 +316,117 @@ def test_what_was_compacted_meanwhile_is_asked_for_anew(leader: Leader, tmp_path
     check(leader, tmp_path / "2")
 
 
-def test_a_snapshot_that_does_not_reach_far_enough_is_refused(leader: Leader) -> None:
-    with pytest.raises(Refused):
-        leader.files.manifest(leader.index + 1)
+def test_a_snapshot_that_does_not_reach_far_enough_is_not_given(leader: Leader) -> None:
+    assert leader.files.manifests(leader.index + 1) == []
+
+
+def test_the_active_segment_is_never_given_although_it_is_empty(leader: Leader) -> None:
+    """It has an identity that records will be written under."""
+    fill(leader.log, leader.rng, 6)
+    leader.log.roll()
+    leader.take_snapshot()
+    assert leader.log.segments()[-1].last_index == leader.index
+    (newest, older) = leader.files.manifests(1)
+    assert (newest.index, older.index < newest.index) == (leader.index, True)
+    assert [file.sequence for file in newest.segments] == [s.sequence for s in leader.log.segments()[:-1]]
+
+
+def test_a_rotten_newest_snapshot_is_passed_over_for_an_older_one(leader: Leader, tmp_path: Path) -> None:
+    older = leader.index
+    fill(leader.log, leader.rng, 6)
+    leader.take_snapshot()
+    path = Path(snapshots.paths(str(leader.snapshots))[0])
+    path.write_bytes(path.read_bytes()[:-1] + b"?")
+
+    async def scenario() -> None:
+        peers = await leader.serve()
+        assert (await gathered(leader, tmp_path / "2")).index == older
+        await peers.close()
+
+    run(scenario())
+
+
+def test_what_goes_on_behind_the_snapshot_has_a_file_of_its_own(leader: Leader, tmp_path: Path) -> None:
+    """No two files have one identity: what would tell one node's from another's, in copies and transfers?"""
+
+    async def scenario() -> None:
+        peers = await leader.serve()
+        await gathered(leader, tmp_path / "2")
+        await peers.close()
+
+    run(scenario())
+    check(leader, tmp_path / "2")
+    log = open_log(tmp_path / "2" / "log")
+    log.append(_log.pack(_log.KIND_POST, b"a", b'"User":"u","Message":"m"'), 1, 2000)
+    assert log.segments()[-1].segment_id not in {segment.segment_id for segment in leader.log.segments()}
+    log.close()
+
+
+def test_what_an_attempt_left_of_another_member_is_not_taken_for_this_one_s(leader: Leader, tmp_path: Path) -> None:
+    """One of the same name, identity and size, which counts up to another entry; and one that was never looked at."""
+
+    async def scenario() -> None:
+        peers = await leader.serve()
+        first = await gathered(leader, tmp_path / "2")
+        kept = tmp_path / "2" / "incoming"
+        two, three = (kept / "log" / segment.name for segment in first.segments[1:3])
+        rotten = bytearray(two.read_bytes())
+        rotten[4000] ^= 1
+        two.write_bytes(rotten)
+        two.with_suffix(".idx").unlink()
+        noted = json.loads((kept / "manifest").read_bytes())
+        noted["Files"][f"log/{three.name}"][-1] -= 1
+        (kept / "manifest").write_bytes(json.dumps(noted).encode())
+        three.write_bytes(bytes(three.stat().st_size))
+        await gathered(leader, tmp_path / "2")
+        await peers.close()
+        assert leader.asked == [2, 2]
+
+    run(scenario())
+    check(leader, tmp_path / "2")
+
+
+class Stalled(SnapshotReceiver):
+    """Ends when it is told to, and reports when it is told to."""
+
+    def __init__(self, sender: int) -> None:
+        self.sender = sender
+        self.cancelled = False
+        self.over = False
+
+    @property
+    def ended(self) -> bool:
+        return self.over
+
+    def cancel(self) -> None:
+        self.cancelled = True
+
+
+def test_only_one_receiver_gathers_at_a_time_and_only_its_word_counts() -> None:
+    started: list[tuple[Stalled, Callable[[Manifest], None]]] = []
+    installed: list[int] = []
+
+    def start(snapshot: InstallSnapshot, on_gathered: Callable[[Manifest], None]) -> SnapshotReceiver:
+        started.append((Stalled(snapshot.sender), on_gathered))
+        return started[-1][0]
+
+    catch_up = CatchUp(start, lambda index, term: True, installed.append)
+    manifest = Manifest(9, 1, "x", 1, ())
+    catch_up.want(InstallSnapshot(1, 5, 9, 1, 0, b""))
+    catch_up.want(InstallSnapshot(1, 5, 9, 1, 0, b"", 2))
+    assert len(started) == 1
+    catch_up.want(InstallSnapshot(3, 6, 9, 1, 0, b""))
+    assert started[0][0].cancelled
+    assert len(started) == 1, "the first still writes"
+    started[0][1](manifest)
+    assert installed == []
+    started[0][0].over = True
+    catch_up.want(InstallSnapshot(3, 6, 9, 1, 0, b"", 2))
+    assert len(started) == 2
+    started[0][1](manifest)
+    assert installed == [], "a word of the one that was cancelled"
+    started[1][1](manifest)
+    assert installed == [9]
 
 
 def test_a_stranger_gets_no_snapshot(leader: Leader, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:

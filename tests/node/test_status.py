@@ -37,7 +37,7 @@ def test_the_size_of_the_log_is_told_without_looking_at_its_files(
     with monkeypatch.context() as patched:
         for name in ("stat", "lstat", "fstat", "open", "listdir", "scandir"):
             patched.setattr(os, name, no_system_call)
-        status = status_json(identity, node.raft, node.log, node.driver, workers, traffic, store, node.now_ms)  # type: ignore[arg-type]
+        status = status_json(identity, node.raft, node.log, node.driver, workers, traffic, store, None, node.now_ms)  # type: ignore[arg-type]
     told = orjson.loads(status)
     assert told["Log"] == {"Segments": len(sizes), "Bytes": sum(sizes)}
     assert told["Store"] == {"SnapshotIndex": 30, "AppliedIndex": 40, "Lag": 1, "LiveBytes": 9, "RetiredBytes": 8}

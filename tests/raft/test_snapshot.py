@@ -227,3 +227,25 @@ def test_who_is_catching_up_from_the_log_is_not_stopped_by_a_new_snapshot() -> N
     cluster[1].raft.snapshot_available(20, 1, 0, THREE.encode(), 21)
     cluster.beat(1)
     assert cluster[1].raft.status().followers[3].state == "replicate"
+
+
+def test_one_that_tries_in_vain_to_get_the_snapshot_is_sent_entries_if_the_log_has_them() -> None:
+    """5: a rotten file at the leader, or a full disk at the follower, must not keep it from following for ever."""
+    cluster = led_with_whole_log(3, better_below=10)
+    assert cluster[1].raft.status().followers[3].state == "snapshot"
+    cluster[1].raft.snapshot_failed(3)
+    cluster.settle()
+    for _ in range(3):
+        cluster.beat(1)
+    assert cluster[1].raft.status().followers[3].state == "replicate"
+    assert cluster[3].log.last_index == cluster[1].log.last_index
+
+
+def test_one_that_the_log_cannot_help_goes_on_trying_to_get_the_snapshot() -> None:
+    cluster = led_with_short_log()
+    for _ in range(3):
+        cluster.beat(1)
+    cluster[1].raft.snapshot_failed(3)
+    cluster.beat(1)
+    assert cluster[1].raft.status().followers[3].state == "snapshot"
+    cluster[2].raft.snapshot_failed(3)  # a follower has nothing to say about it

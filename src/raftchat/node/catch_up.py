@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from raftchat.node.snapshot_receiver import SnapshotReceiver
@@ -30,6 +31,9 @@ class CatchUp:
         self._still_needed = still_needed
         self._begin_anew = begin_anew
         self._receiver: SnapshotReceiver | None = None
+        self._ending: SnapshotReceiver | None = None
+        """Cancelled, and perhaps not through with what it does."""
+        self._attempt = 0
 
     def want(self, snapshot: InstallSnapshot | None) -> None:
         receiver = self._receiver
@@ -38,13 +42,16 @@ class CatchUp:
                 return  # A newer one of the same leader is what it is given when it asks.
             log.info("The snapshot is not fetched any more", extra={"from": receiver.sender})
             receiver.cancel()
-            self._receiver = None
-        if snapshot is not None:
-            self._receiver = self._start(snapshot, self._gathered)
+            self._receiver, self._ending = None, receiver
+        if snapshot is not None and (self._ending is None or self._ending.ended):
+            # Two would gather in one place. The leader repeats its offer, so a later one finds the other ended.
+            self._ending = None
+            self._attempt += 1
+            self._receiver = self._start(snapshot, partial(self._gathered, self._attempt))
 
-    def _gathered(self, manifest: Manifest) -> None:
-        """Called on the loop."""
-        if self._receiver is None:
+    def _gathered(self, attempt: int, manifest: Manifest) -> None:
+        """Called on the loop, perhaps by one that was cancelled when it had just ended."""
+        if self._receiver is None or attempt != self._attempt:
             return
         self._receiver = None
         if self._still_needed(manifest.index, manifest.term):

@@ -43,6 +43,7 @@ class Peers:
         on_message: Callable[[int, WireMessage], None],
         on_broken: Callable[[int], None],
         snapshots: Source,
+        on_snapshot_asked: Callable[[int], None],
     ) -> None:
         self._config = config
         self._cluster_id = cluster_id
@@ -53,6 +54,7 @@ class Peers:
         self._on_message = on_message
         self._on_broken = on_broken
         self._snapshots = snapshots
+        self._on_snapshot_asked = on_snapshot_asked
         self._senders: set[SnapshotSender] = set()
         self._loop = asyncio.get_running_loop()
         self._servers: list[asyncio.Server] = []
@@ -197,7 +199,7 @@ class Peers:
         for other in list(self._senders):
             if other.peer == peer:
                 other.abort()  # It asks again: what it asked before, it has given up.
-        sender = SnapshotSender(self._config, self._snapshots, peer, self._senders.discard)
+        sender = SnapshotSender(self._config, self._snapshots, peer, self._on_snapshot_asked, self._senders.discard)
         self._senders.add(sender)
         transport.set_protocol(sender)
         sender.begin(transport, trailing)

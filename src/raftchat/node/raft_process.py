@@ -16,6 +16,7 @@ import signal
 import socket
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable
 from random import Random
 from typing import Any, cast
@@ -116,7 +117,9 @@ class RaftProcess:
             self._received,
             self._broken,
             SnapshotFiles(log_directory(child.data_dir), snapshots_directory(child.data_dir), opened.log.segments),
+            self._snapshot_asked,
         )
+        self._snapshot_attempts: Counter[int] = Counter()
         self._catch_up = CatchUp(self._fetch, self._raft.needs_snapshot, self._begin_anew)
         self._driver = Driver(
             self._config,
@@ -249,6 +252,7 @@ class RaftProcess:
             self._workers,
             self._peers,
             self._store.counters,
+            self._catch_up.status,
             now_ms(),
         )
 
@@ -328,6 +332,17 @@ class RaftProcess:
         )
         receiver.start()
         return receiver
+
+    def _snapshot_asked(self, peer: int) -> None:
+        """One that begins again and again does not get it: something here or there is broken."""
+        self._snapshot_attempts[peer] += 1
+        if self._snapshot_attempts[peer] > self._config.transfer_attempts_max:
+            del self._snapshot_attempts[peer]
+            log.warning(
+                "A peer tries in vain to get the snapshot: entries are sent if they are here", extra={"peer": peer}
+            )
+            self._raft.snapshot_failed(peer)
+            self.wake()
 
     def _begin_anew(self, index: int) -> None:
         """A snapshot is there. From here to the end nothing is appended, so what was decided about it stays right."""

@@ -22,7 +22,16 @@ import orjson
 from raftchat import _log
 from raftchat.config import Config
 from raftchat.node import handshake
-from raftchat.node.transfer import BadTransfer, Frames, Manifest, Refused, WantFile, WantManifest, encode_want
+from raftchat.node.transfer import (
+    BadTransfer,
+    Frames,
+    Manifest,
+    Refused,
+    SegmentFile,
+    WantFile,
+    WantManifest,
+    encode_want,
+)
 from raftchat.storage import snapshot as snapshots
 from raftchat.storage.errors import StorageError
 from raftchat.storage.incoming import Incoming
@@ -30,6 +39,7 @@ from raftchat.storage.incoming import Incoming
 log = logging.getLogger(__name__)
 
 PROGRESS_LOG_INTERVAL_S = 5.0
+_EXPECTED = (OSError, handshake.HandshakeFailed, Refused, BadTransfer, _log.LogError, StorageError)
 
 
 class Cancelled(Exception):
@@ -73,6 +83,11 @@ class SnapshotReceiver:
         """What came so far stays. Returns at once; nothing is reported any more."""
         self._cancelled.set()
 
+    @property
+    def ended(self) -> bool:
+        """Its thread touches nothing any more."""
+        return not self._thread.is_alive()
+
     def join(self) -> None:
         self._thread.join()
 
@@ -83,10 +98,16 @@ class SnapshotReceiver:
                 manifest = self._fetch()
             except Cancelled:
                 return
-            except (OSError, handshake.HandshakeFailed, Refused, BadTransfer, _log.LogError, StorageError) as error:
+            except Exception as error:
+                # Whatever it was: a thread that ended in silence would leave the node without help for ever.
                 if str(error) != told:
                     told = str(error)
-                    log.warning("The snapshot did not come, will try again: %s", error, extra={"from": self.sender})
+                    log.warning(
+                        "The snapshot did not come, will try again: %s",
+                        error,
+                        exc_info=None if isinstance(error, _EXPECTED) else error,
+                        extra={"from": self.sender},
+                    )
                 self._cancelled.wait(self._config.transfer_retry_ms / 1000)
             else:
                 if not self._cancelled.is_set():
@@ -137,13 +158,21 @@ class SnapshotReceiver:
 
     def _gather(self, sock: socket.socket, frames: Frames, manifest: Manifest) -> None:
         incoming = self._incoming
-        files = {f"snapshots/{manifest.snapshot_name}": (manifest.index, manifest.snapshot_size_bytes)}
-        for segment in manifest.segments:
-            files[f"log/{segment.name}"] = (segment.segment_id, segment.size_bytes)
+        snapshot_name = f"snapshots/{manifest.snapshot_name}"
+        files: dict[str, tuple[int, ...]] = {snapshot_name: (manifest.snapshot_size_bytes, manifest.index)}
+        segments = {f"log/{segment.name}": segment for segment in manifest.segments}
+        for name, segment in segments.items():
+            files[name] = (segment.size_bytes, segment.segment_id, segment.revision, segment.last_index)
         incoming.begin(orjson.dumps(manifest.encode()), files)
+        # What an earlier attempt left is whole, but it may have ended before that was looked at.
+        for name in files:
+            if incoming.has(name) and not (
+                name in segments and _log.has_index(_segment(incoming.path_of(name), segments[name]))
+            ):
+                incoming.drop(name)
         self.total_bytes = manifest.size_bytes
         self.received_bytes = sum(
-            size if incoming.has(name) else incoming.part_size_bytes(name) for name, (_, size) in files.items()
+            size if incoming.has(name) else incoming.part_size_bytes(name) for name, (size, *_) in files.items()
         )
         log.info(
             "Receiving a snapshot",
@@ -155,16 +184,16 @@ class SnapshotReceiver:
             },
         )
         self._told_s = time.monotonic()
-        checks: dict[str, Callable[[str], None]] = {
-            f"snapshots/{manifest.snapshot_name}": lambda path: self._check_snapshot(path, manifest)
-        }
-        for segment in manifest.segments:
-            checks[f"log/{segment.name}"] = lambda path, segment=segment: _check_segment(path, segment)  # type: ignore[misc]
-        for name, (_, size_bytes) in files.items():
+        for name, (size_bytes, *_) in files.items():
             if not incoming.has(name):
                 self._receive(sock, frames, name, size_bytes)
+                path = incoming.keep(name)
                 try:
-                    checks[name](incoming.keep(name))
+                    if name in segments:
+                        # Every record is checked by making the index; that it is there says so later.
+                        _log.write_index(_segment(path, segments[name]))
+                    else:
+                        self._check_snapshot(path, manifest)
                 except (_log.LogError, StorageError, BadTransfer):
                     self.received_bytes -= size_bytes
                     incoming.drop(name)
@@ -216,7 +245,10 @@ class SnapshotReceiver:
             raise BadTransfer(f"{manifest.snapshot_name} is not what its name says")
 
     def _finish(self, manifest: Manifest) -> None:
-        """Make it a log that ends with the snapshot: what its last segment holds beyond was never committed."""
+        """Make it a log that ends with the snapshot: what its last segment holds beyond was never committed.
+
+        It goes on in a file of its own: no two files, on any node, have one identity and different records.
+        """
         self._incoming.sync()
         gathered = _log.Log(
             self._incoming.log_directory,
@@ -226,24 +258,22 @@ class SnapshotReceiver:
         try:
             if gathered.last_index > manifest.index:
                 gathered.truncate_suffix(manifest.index)
+            gathered.roll()
             if (gathered.last_index, gathered.last_term) != (manifest.index, manifest.term):
                 raise BadTransfer(f"the segments end at {gathered.last_index}, not at {manifest.index}")
         finally:
             gathered.close()
 
 
-def _check_segment(path: str, segment: Any) -> None:
-    """Every record, by making the index. Raises as `_log.write_index`."""
-    _log.write_index(
-        _log.Segment(
-            segment.sequence,
-            segment.base_index,
-            segment.segment_id,
-            path,
-            segment.revision,
-            segment.last_index,
-            segment.size_bytes,
-        )
+def _segment(path: str, segment: SegmentFile) -> _log.Segment:
+    return _log.Segment(
+        segment.sequence,
+        segment.base_index,
+        segment.segment_id,
+        path,
+        segment.revision,
+        segment.last_index,
+        segment.size_bytes,
     )
 
 

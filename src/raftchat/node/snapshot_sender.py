@@ -19,21 +19,33 @@ log = logging.getLogger(__name__)
 
 
 class Source(Protocol):
-    def manifest(self, index: int) -> Manifest:
-        """Of a snapshot at or above that index. Raises Refused."""
+    def manifests(self, index: int) -> list[Manifest]:
+        """Of snapshots at or above that index, the best first."""
+
+    def is_whole(self, manifest: Manifest) -> bool:
+        """Whether the snapshot's own file can be read. In any thread."""
 
     def path(self, name: str) -> str:
-        """Of a file that a manifest named. Raises Refused."""
+        """Of a file that a manifest named."""
 
 
 class SnapshotSender(asyncio.Protocol):
     """Takes over an accepted connection after the handshake: `transport.set_protocol(sender)`, then `begin`."""
 
-    def __init__(self, config: Config, source: Source, peer: int, on_closed: Callable[[SnapshotSender], None]) -> None:
+    def __init__(
+        self,
+        config: Config,
+        source: Source,
+        peer: int,
+        on_asked: Callable[[int], None],
+        on_closed: Callable[[SnapshotSender], None],
+    ) -> None:
+        """`on_asked(peer)`: it begins, or begins again."""
         self.peer = peer
         self.sent_bytes = 0
         self._config = config
         self._source = source
+        self._on_asked = on_asked
         self._on_closed = on_closed
         self._loop = asyncio.get_running_loop()
         self._frames = Frames()
@@ -98,7 +110,7 @@ class SnapshotSender(asyncio.Protocol):
 
     async def _answer(self, transport: asyncio.Transport, want: WantManifest | WantFile) -> None:
         if isinstance(want, WantManifest):
-            manifest = self._source.manifest(want.index)
+            manifest = await self._manifest(want.index)
             log.info(
                 "Sending a snapshot",
                 extra={"peer": self.peer, "index": manifest.index, "size_bytes": manifest.size_bytes},
@@ -118,6 +130,14 @@ class SnapshotSender(asyncio.Protocol):
             await self._send(transport, fd, want.offset, left)
         finally:
             os.close(fd)
+
+    async def _manifest(self, index: int) -> Manifest:
+        """Raises Refused."""
+        self._on_asked(self.peer)
+        for manifest in self._source.manifests(index):
+            if await self._loop.run_in_executor(None, self._source.is_whole, manifest):
+                return manifest
+        raise Refused(f"no snapshot up to {index} or beyond is here yet")
 
     async def _send(self, transport: asyncio.Transport, fd: int, offset: int, left: int) -> None:
         chunk_bytes, rate = self._config.transfer_chunk_bytes, self._config.transfer_rate_max_bytes_per_s

@@ -42,9 +42,11 @@ def status_json(
     workers: Workers,
     traffic: Traffic,
     store: Counters,
+    catch_up: dict[str, Any] | None,
     now_ms: float,
 ) -> bytes:
-    """A JSON object in PascalCase. `Lag` in entries; `LastContactMs`: milliseconds ago, null if never."""
+    """A JSON object in PascalCase. `Lag` in entries; `LastContactMs`: milliseconds ago, null if never. `CatchUp`: the
+    snapshot that is being fetched, or null."""
     status = raft.status()
     return orjson.dumps(
         {
@@ -67,6 +69,7 @@ def status_json(
                 "LiveBytes": store.live_bytes,
                 "RetiredBytes": store.retired_bytes,
             },
+            "CatchUp": catch_up,
             "Counters": {
                 "turns": driver.turns,
                 "batches": driver.batches,

@@ -106,7 +106,7 @@ class LoopOwner:
 
     def _offer(self, taken: Taken) -> None:
         """To followers: to those that lack more than half of the bytes, and three files, even if the log would do."""
-        sealed = [segment for segment in self._log.segments() if segment.last_index <= taken.index]
+        sealed = [segment for segment in self._log.segments()[:-1] if segment.last_index <= taken.index]
         better_below, left = 0, sum(segment.size_bytes for segment in sealed)
         half = left // 2
         for segment in sealed[: -(_FILES_MIN - 1)]:

@@ -204,9 +204,9 @@ class Supervisor:
     # The end
 
     def _on_signal(self, number: signal.Signals) -> None:
-        if self._stopping.is_set() and number == signal.SIGINT:
+        if self._told_to_stop_s is not None and number == signal.SIGINT:
             self._forced.set()
-        elif not self._stopping.is_set():
+        elif self._told_to_stop_s is None:
             log.info("Stopping", extra={"signal": signal.Signals(number).name})
             self._told_to_stop_s = self._loop.time()
             self._stopping.set()

@@ -42,6 +42,7 @@ from raftchat.raft.messages import (
     TimeoutNow,
     VoteReply,
 )
+from raftchat.raft.progress import Flow
 from raftchat.raft.state import Leadership, State
 from raftchat.raft.status import Status
 
@@ -230,6 +231,16 @@ class Raft:
         """Whether this state would still bring something: one was asked for, and the log has not got so far."""
         s = self._s
         return s.snapshot_wanted is not None and not snapshot.holds(s, last_index, last_term)
+
+    def snapshot_failed(self, node: int) -> None:
+        """A follower tries in vain to get the snapshot: it is sent entries, if the log holds what it needs."""
+        s = self._s
+        p = s.lead.progress.get(node) if s.lead is not None else None
+        if p is not None:
+            p.takes_snapshot = False
+            if p.flow is Flow.SNAPSHOT and p.next_index >= s.log.first_index:
+                p.probe(p.next_index)
+                self._dirty = True
 
     # Outputs
 

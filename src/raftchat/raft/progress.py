@@ -35,6 +35,7 @@ class Progress:
         "round",
         "since_ms",
         "snapshot_index",
+        "takes_snapshot",
     )
 
     def __init__(self, next_index: int, now_ms: float) -> None:
@@ -57,6 +58,8 @@ class Progress:
         """Commit index last told."""
         self.snapshot_index = 0
         """How far the snapshot reached that it was offered first."""
+        self.takes_snapshot = True
+        """Nothing is known that keeps it from getting one."""
 
     def probe(self, next_index: int) -> None:
         """Look for the place where the logs meet, from here downwards."""

@@ -40,7 +40,9 @@ def _needs_state(s: State, p: Progress) -> bool:
 
     The latter only where it is known (it was probed), and not of one that is catching up as it is.
     """
-    return p.next_index < s.log.first_index or (p.flow is Flow.PROBE and p.next_index < s.snapshot_better_below)
+    if p.next_index < s.log.first_index:
+        return True
+    return p.flow is Flow.PROBE and p.takes_snapshot and p.next_index < s.snapshot_better_below
 
 
 def _send_entries(s: State, lead: Leadership, node: int, p: Progress, made: Made) -> bool:

@@ -33,8 +33,8 @@ class Incoming:
         self.log_directory = os.path.join(self.path, "log")
         self.snapshots_directory = os.path.join(self.path, "snapshots")
 
-    def begin(self, manifest: bytes, files: dict[str, tuple[int, int]]) -> None:
-        """Make room for these files: path below `incoming/` → (identity, size in bytes).
+    def begin(self, manifest: bytes, files: dict[str, tuple[int, ...]]) -> None:
+        """Make room for these files: path below `incoming/` → what tells it from any other of that name.
 
         What is there of the same identity stays, whole or not, as an earlier attempt left it; all else goes. Raises
         OSError.
@@ -60,6 +60,9 @@ class Incoming:
         except (OSError, ValueError, KeyError, TypeError):
             return {}
         return files if isinstance(files, dict) else {}
+
+    def path_of(self, name: str) -> str:
+        return os.path.join(self.path, name)
 
     def has(self, name: str) -> bool:
         """Whether that file is whole."""

@@ -110,6 +110,15 @@ def components(config: Config) -> Json:
                         "type": "object",
                         "properties": {"Segments": {"type": "integer"}, "Bytes": {"type": "integer"}},
                     },
+                    "CatchUp": {
+                        "type": ["object", "null"],
+                        "description": "The snapshot that this node is fetching, if it lacks so much.",
+                        "properties": {
+                            "From": {"type": "integer"},
+                            "ReceivedBytes": {"type": "integer"},
+                            "TotalBytes": {"type": "integer", "description": "0: not known yet."},
+                        },
+                    },
                     "Store": {
                         "type": "object",
                         "description": "What is kept beside the log, and how much of that is needed.",
