@@ -160,12 +160,12 @@ class PowerLoss:
                     _mean(directory.durable, name, meaning)
 
     def lost(self, random: Random) -> list[Image]:
-        """What may be there if power is lost now: the least, mixtures of all, half and nothing, and any other."""
+        """What may be there if power is lost now: the least, all names, the last alone, torn writes, and any other."""
         some = [change for change in self._pending if random.random() < 0.5]
         return [
             self._image([], lambda file: file.durable or b""),
             self._image(self._pending, _flushed),
-            self._image([], lambda file: file.seen),
+            self._image(self._pending[-1:], lambda file: file.seen),
             self._image(self._pending, _halved),
             self._image(some, lambda file: _torn(file, random)),
         ]
