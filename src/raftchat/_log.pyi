@@ -220,7 +220,7 @@ def compact(
     without the GIL. A post lives if `floors` has its key and its index is not below that floor; nothing else does.
 
     `on_progress(bytes done, bytes in all)` is called every few MiB and may sleep or raise. Raises CorruptLog where a
-    record is bad, OSError; then nothing is left behind.
+    record is bad, OSError, ValueError for 2**32 entries and more; then nothing is left behind.
     """
 
 def write_index(segment: Segment) -> int:

@@ -33,6 +33,7 @@ Compacted = namedtuple(
 )
 
 cdef size_t BUFFER_BYTES = 1024 * 1024
+SPAN_MAX_ENTRIES = 2**32                # postings count from the first index in 32 bits
 cdef size_t STEP_BYTES = 4 * 1024 * 1024    # read: so often somebody is told; written: so often it is flushed
 
 
@@ -215,7 +216,7 @@ def compact(str directory, segments, floors, *, new_segment_id, on_progress=None
     the GIL. A post lives if `floors` has its key and its index is not below that floor; nothing else does.
 
     `on_progress(bytes done, bytes in all)` is called every few MiB and may sleep or raise. Raises CorruptLog where a record
-    is bad, OSError; then nothing is left behind.
+    is bad, OSError, ValueError for 2**32 entries and more; then nothing is left behind.
     """
     cdef Segment source
     cdef Floors known = Floors(floors)
@@ -268,6 +269,8 @@ cdef list open_sources(list segments):
         sources.append(source)
     if not sources:
         raise ValueError("no segments")
+    if segments[-1].last_index - segments[0].base_index >= SPAN_MAX_ENTRIES:
+        raise ValueError(f"a compacted segment cannot stand for {SPAN_MAX_ENTRIES} entries and more")
     return sources
 
 

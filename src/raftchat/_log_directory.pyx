@@ -398,15 +398,17 @@ cdef tuple chain(list files):
     """
     cdef Segment segment
     live = live_chain(files)
+    counts = {_order_of(known) for known in live}
+    compacted = [known for known in live if known.revision]
     oldest = live[0].sequence
     starts_here = live[0].prev_sequence == 0
     retired, dead, override, bounds = [], [], INDEX_MAX, []
     for segment in reversed(files):
-        if segment in live:
+        if _order_of(segment) in counts:
             override = segment.base_index
             bounds.append(segment)
             continue
-        standing = [known for known in live if replaces(known, segment)]
+        standing = [known for known in compacted if replaces(known, segment)]
         if standing:
             last_index = min([standing[0].last_index] + [
                 known.base_index - 1 for known in bounds if known.base_index > segment.base_index

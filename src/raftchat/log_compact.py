@@ -16,6 +16,10 @@ from raftchat.log_records import KIND_POST, BadRecord, entry_at, move
 from raftchat.log_segment import SegmentFile
 
 
+SPAN_MAX_ENTRIES = 2**32
+"""Postings count from the first index in 32 bits."""
+
+
 class Segment(NamedTuple):
     sequence: int
     base_index: int
@@ -60,7 +64,7 @@ def compact(
 
     A post lives if `floors` has its key and its index is not below that floor; nothing else does.
     `on_progress(bytes done, bytes in all)` is called now and then and may sleep or raise. Raises CorruptLog where a
-    record is bad, OSError; then nothing is left behind.
+    record is bad, OSError, ValueError for 2**32 entries and more; then nothing is left behind.
     """
     disk = disk if disk is not None else OsDisk()
     sources = _open_sources(disk, list(segments))
@@ -111,6 +115,8 @@ def _open_sources(disk: Disk, segments: list[Segment]) -> list[SegmentFile]:
         sources.append(source)
     if not sources:
         raise ValueError("no segments")
+    if segments[-1].last_index - segments[0].base_index >= SPAN_MAX_ENTRIES:
+        raise ValueError(f"a compacted segment cannot stand for {SPAN_MAX_ENTRIES} entries and more")
     return sources
 
 

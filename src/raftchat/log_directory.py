@@ -359,14 +359,16 @@ def _chain(
     Raises CorruptLog for two of one sequence and revision, and for a segment that is neither live nor overridden.
     """
     live = _live_chain(files)
+    counts = {segment.header.name for segment in live}
+    compacted = [segment for segment in live if segment.header.revision]
     oldest, starts_here = live[0].header.sequence, live[0].header.prev_sequence == 0
     retired, dead, override, bounds = list[tuple[SegmentFile, int]](), [], INDEX_MAX, list[SegmentFile]()
     for segment in reversed(files):
-        if segment in live:
+        if segment.header.name in counts:
             override = segment.base_index
             bounds.append(segment)
             continue
-        standing = [known for known in live if _replaces(known, segment)]
+        standing = [known for known in compacted if _replaces(known, segment)]
         if standing:
             later = [known.base_index - 1 for known in bounds if known.base_index > segment.base_index]
             retired.append((segment, min([standing[0].header.last_index, *later])))

@@ -106,6 +106,28 @@ def test_records_are_the_same_but_for_their_salt(kit: Kit) -> None:
     ]
 
 
+@pytest.mark.parametrize(("last_index", "fits"), [(2**32, True), (2**32 + 1, False)])
+def test_it_never_stands_for_more_entries_than_its_postings_can_count(kit: Kit, last_index: int, fits: bool) -> None:
+    """Beyond 2**32 it could neither be indexed nor searched."""
+    log = rooms(kit, 10)
+    log.roll()
+    made = compacted(kit, log, 0, 1, dict.fromkeys(ROOMS, 0))
+    data = bytearray(Path(made.path).read_bytes())
+    struct.pack_into("<Q", data, 56, last_index)
+    struct.pack_into("<Q", data, 96, xxhash.xxh3_64_intdigest(bytes(data[:96])))
+    path = Path(made.path).with_name(f"00000001-{1:020}-0001.log")
+    path.write_bytes(data)
+    Path(made.path).unlink()
+    wide = kit.module.Segment(1, 1, made.segment_id, str(path), 1, last_index, len(data))
+    if not fits:
+        with pytest.raises(ValueError, match="cannot stand for"):
+            kit.module.compact(kit.path(), [wide], dict.fromkeys(ROOMS, 0), new_segment_id=lambda: next(kit.ids))
+        assert not [name for name in names(kit) if name.endswith(".tmp")]
+        return
+    again = kit.module.compact(kit.path(), [wide], dict.fromkeys(ROOMS, 0), new_segment_id=lambda: next(kit.ids))
+    assert (again.last_index, again.records) == (last_index, 10)
+
+
 def test_only_posts_are_kept(kit: Kit) -> None:
     log = kit.open()
     for kind in (1, 2, 16, 17, 18, 19, 255):

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from raftchat import _log
+from raftchat.log_header import SegmentHeader, segment_path
 
 MESSAGES, ROOMS, SEGMENT_SIZE_BYTES = 200_000, 100, 1 << 20
 
@@ -123,3 +124,33 @@ def test_a_page_is_found_without_walking(history: Path) -> None:
     for _ in range(1000):
         reader.page(reader.below(b"room-7", MESSAGES // 2, 20, 0))
     assert time.process_time() - begun < 1.0
+
+
+def test_opening_costs_as_much_for_each_segment_however_many_there_are(tmp_path: Path) -> None:
+    """A reader opens the same files and maps them as well; opening took four times as long as that."""
+    count = 10_000
+    for number in range(1, count + 1):
+        base_index = number * 10 - 9
+        header = SegmentHeader(number, number, number - 1, base_index, int(number > 1), 0, 4096)
+        with open(segment_path(str(tmp_path), number, base_index), "wb") as file:
+            file.write(header.pack())
+            file.truncate(4096)
+
+    def opened() -> _log.Log:
+        return _log.Log(str(tmp_path), new_segment_id=lambda: 2**40, segment_size_bytes=4096)
+
+    def read() -> _log.LogReader:
+        reader = _log.LogReader(str(tmp_path))
+        for number in range(1, count + 1):
+            reader.add_segment(number, number * 10 - 9)
+        return reader
+
+    def seconds(what: Any) -> float:
+        began_s = time.perf_counter()
+        done = what()
+        took_s = time.perf_counter() - began_s
+        done.close()
+        return took_s
+
+    assert len(opened().segments()) == count
+    assert min(seconds(opened) for _ in range(3)) < 2 * min(seconds(read) for _ in range(3))

@@ -86,3 +86,23 @@ def test_it_comes_to_an_end_with_little_dead_and_few_files(random: Random, count
     assert sum(one.live_bytes or 0 for one in segments) == total
     for one in segments:
         assert one.segment.size_bytes <= 2 * (one.live_bytes or 0) + 256 + 1
+
+
+def test_a_segment_never_stands_for_more_entries_than_its_postings_can_count() -> None:
+    """Beyond 2**32 it could neither be indexed nor searched, and what it was made of would go."""
+    far = 2**32
+
+    def spread(last_of_second: int, live: int) -> list[Sealed]:
+        bounds = [(1, 10), (11, last_of_second)]
+        while len(bounds) < 4:
+            bounds.append((bounds[-1][1] + 1, bounds[-1][1] + 10))
+        return [Sealed(Segment(first, last, SIZE // 8), live) for first, last in bounds]
+
+    small = SIZE // 64
+    assert planned(spread(far - 20, small)) == Rewrite(0, 4)
+    assert planned(spread(far, small)) == Rewrite(0, 2)
+    assert planned(spread(far + 1, small)) == Rewrite(0, 1)
+    assert planned([Sealed(spread(far + 1, SIZE)[0].segment, SIZE // 8), *spread(far + 1, small)[1:2]]) == Rewrite(1, 2)
+    whole = SIZE // 8
+    assert planned(spread(far - 20, whole)) == Rewrite(0, 4)
+    assert planned(spread(far, whole)) is None

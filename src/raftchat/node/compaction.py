@@ -14,6 +14,8 @@ SMALL_FILES_MIN = 4
 """So many small neighbours are merged although nothing in them is dead."""
 HEADER_MAX_BYTES = 256
 """A file that is no larger cannot become smaller."""
+SPAN_MAX_ENTRIES = 2**32
+"""From the first to the last that a compacted segment stands for (docs/log-format.md, "Compacted segment")."""
 
 
 class Segment(Protocol):
@@ -72,12 +74,16 @@ def _with_neighbours(sealed: Sequence[Sealed], at: int, segment_size_bytes: int,
     gathered = sealed[at].live_bytes or 0
     while stop < len(sealed) and (
         _fits(sealed[stop], gathered, segment_size_bytes)
+        and _spans(sealed[start], sealed[stop])
         and (_is_mostly_dead(sealed[stop], live_max_percent) or _is_small(sealed[stop], gathered))
     ):
         gathered += sealed[stop].live_bytes or 0
         stop += 1
     while (
-        start > 0 and _fits(sealed[start - 1], gathered, segment_size_bytes) and _is_small(sealed[start - 1], gathered)
+        start > 0
+        and _fits(sealed[start - 1], gathered, segment_size_bytes)
+        and _spans(sealed[start - 1], sealed[stop - 1])
+        and _is_small(sealed[start - 1], gathered)
     ):
         start -= 1
         gathered += sealed[start].live_bytes or 0
@@ -86,6 +92,11 @@ def _with_neighbours(sealed: Sequence[Sealed], at: int, segment_size_bytes: int,
 
 def _fits(one: Sealed, gathered: int, segment_size_bytes: int) -> bool:
     return one.live_bytes is not None and gathered + one.live_bytes <= segment_size_bytes
+
+
+def _spans(first: Sealed, last: Sealed) -> bool:
+    """Whether one segment can stand for all from the first to the last: its postings count in 32 bits."""
+    return last.segment.last_index - first.segment.base_index < SPAN_MAX_ENTRIES
 
 
 def _is_small(one: Sealed, gathered: int) -> bool:
@@ -98,7 +109,11 @@ def _small_ones(sealed: Sequence[Sealed], segment_size_bytes: int) -> Rewrite | 
     start = 0
     while start < len(sealed):
         stop, total = start, 0
-        while stop < len(sealed) and _may_join(sealed[stop], total, segment_size_bytes):
+        while (
+            stop < len(sealed)
+            and _may_join(sealed[stop], total, segment_size_bytes)
+            and _spans(sealed[start], sealed[stop])
+        ):
             total += sealed[stop].segment.size_bytes
             stop += 1
         first, last = start, stop
