@@ -15,7 +15,6 @@ from raftchat.log_header import COMPACTED_HEADER_BYTES, CorruptLog, SegmentHeade
 from raftchat.log_records import KIND_POST, BadRecord, entry_at, move
 from raftchat.log_segment import SegmentFile
 
-
 SPAN_MAX_ENTRIES = 2**32
 """Postings count from the first index in 32 bits."""
 

@@ -1,5 +1,7 @@
 """What a plan is made of: commands of bounded size, in a sound order, no more often than they have to be."""
 
+import pytest
+
 from raftchat.chat.apply import advance
 from raftchat.chat.commands import KIND_REMOVE_ROOM, KIND_TRIM, parse_trims
 from raftchat.chat.policy import Policy
@@ -169,3 +171,89 @@ def test_the_same_plan_twice_removes_once():
     for _ in range(2):
         carry_out(log, state, made, 110)
         assert {key: room.count for key, room in state.rooms.items()} == {b"a": 4, b"b": 2}
+
+
+class Rotten(Exception):
+    pass
+
+
+class RottenLog(CountingLog):
+    """Some of its records cannot be read; to find the oldest of all means to read them all."""
+
+    def __init__(self, *rotten):
+        super().__init__()
+        self.rotten = set(rotten)
+
+    def entries(self, first_index, last_index):
+        self.check(range(first_index, last_index + 1))
+        return super().entries(first_index, last_index)
+
+    def trim(self, key, floor, last_index, **limits):
+        self.check(post.index for post in self.posts(key, floor, last_index))
+        return super().trim(key, floor, last_index, **limits)
+
+    def nth_oldest(self, floors, last_index, **limits):
+        self.check(range(1, last_index + 1))
+        return super().nth_oldest(floors, last_index, **limits)
+
+    def check(self, indexes):
+        bad = self.rotten.intersection(indexes)
+        if bad:
+            raise Rotten(min(bad))
+
+
+def rotten_rooms(*rotten):
+    """Rooms a to d of four messages each, in turn: a has 1, 5, 9 and 13."""
+    log = RottenLog()
+    for _ in range(4):
+        for key in (b"a", b"b", b"c", b"d"):
+            log.post(key, time_ms=(log.last_index + 1) * 10)
+    state = applied(log)
+    log.rotten.update(rotten)
+    return log, state
+
+
+@pytest.mark.parametrize(
+    ("cluster", "rooms", "rotten"),
+    [
+        (Policy(max_age_ms=10), {}, 2),  # looked at for its age
+        (Policy(max_age_ms=10), {}, 10),  # met on the way to where the floor comes to lie
+        (Policy(), {key: Policy(max_age_ms=10) for key in (b"a", b"b", b"c", b"d")}, 2),
+        (Policy(), {key: Policy(max_messages=1) for key in (b"a", b"b", b"c", b"d")}, 6),
+    ],
+)
+def test_a_room_that_cannot_be_read_is_left_out_and_the_others_are_not(cluster, rooms, rotten):
+    log, state = rotten_rooms(rotten)
+    made = planned(log, state, 10**6, cluster, rooms, faults=(Rotten,))
+    assert set(made.unreadable) == {b"b"}
+    assert isinstance(made.unreadable[b"b"], Rotten)
+    assert set(losses(made)) == {"a", "c", "d"}
+    assert made.commands
+    with pytest.raises(Rotten):
+        planned(log, state, 10**6, cluster, rooms)
+
+
+def test_every_room_may_be_unreadable():
+    log, state = rotten_rooms(*range(1, 17))
+    made = planned(log, state, 10**6, Policy(max_age_ms=10), faults=(Rotten,))
+    assert (made.commands, sorted(made.unreadable)) == ([], [b"a", b"b", b"c", b"d"])
+
+
+def test_a_busy_room_whose_newest_cannot_be_told_from_the_rest_is_left_out():
+    class LateRot(RottenLog):
+        def trim(self, key, floor, last_index, **limits):
+            if limits["messages"] == 3:
+                raise Rotten
+            return super().trim(key, floor, last_index, **limits)
+
+    log, state = rotten_rooms()
+    log.__class__ = LateRot
+    made = planned(log, state, 1000, Policy(max_age_ms=1), {b"a": Policy()}, faults=(Rotten,))
+    assert (made.commands, losses(made), len(made.unreadable)) == ([], {}, 4)
+
+
+def test_the_clusters_limits_wait_while_the_oldest_cannot_be_read_but_the_rooms_own_do_not():
+    log, state = rotten_rooms(2)
+    made = planned(log, state, 10**6, Policy(max_messages=3), {b"c": Policy(max_messages=1)}, faults=(Rotten,))
+    assert set(made.unreadable) == {b""}
+    assert losses(made) == {"c": 3}

@@ -71,6 +71,8 @@ class Owner:
         self.leads = True
         self.term = max(1, opened.log.last_term)
         self.takes_proposals = True
+        self.heir = 0
+        self.handed_over = 0
         self.indexed_segments: list[int] = []
         self.taken: list[Taken] = []
         self.proposed: list[Command] = []
@@ -109,6 +111,10 @@ class Owner:
     def roll(self) -> None:
         self.rolls += 1
         self.log.roll()
+
+    def hand_over(self, heard_within_ms: int) -> int:
+        self.handed_over += self.heir > 0
+        return self.heir
 
     def propose(self, commands: Sequence[Command]) -> int | None:
         if not self.takes_proposals:

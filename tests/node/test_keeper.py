@@ -388,10 +388,11 @@ def test_a_wall_clock_that_leaps_removes_nothing_too_early_and_that_is_said(
     assert store.page("a") == []
 
 
-def test_a_bad_record_in_the_way_of_retention_stops_retention_alone(
+def test_a_room_that_cannot_be_read_is_left_out_of_retention_and_another_node_is_to_lead(
     store: Store, caplog: pytest.LogCaptureFixture
 ) -> None:
-    store.post("a", 5)
+    """One rotten record on the leader stopped retention for the whole cluster."""
+    ids = store.post("a", 5)
     store.fill()
     store.rounds()
     path = store.path / "log" / store.names()[0]
@@ -399,9 +400,18 @@ def test_a_bad_record_in_the_way_of_retention_stops_retention_alone(
     data[300] ^= 1
     path.write_bytes(data)
     set_policy(store, Policy(max_age_ms=1000))
-    store.rounds(5, ms=1000)
-    assert len([record for record in caplog.records if "Retention stands still" in record.message]) == 1
-    assert store.state.room(b"a") is not None
+    store.rounds(9, ms=1500)
+    assert len([record for record in caplog.records if "Retention leaves out" in record.message]) == 1
+    room, filler = store.state.room(b"a"), store.state.room(b"filler")
+    assert room is not None
+    assert filler is not None
+    assert (room.count, filler.count) == (len(ids), 0)
+    # Nobody else is up to date so far.
+    assert store.owner.handed_over == 0
+    store.owner.heir = 2
+    store.rounds(9, ms=1500)
+    assert store.owner.handed_over == 1, "once, though it still leads"
+    assert len([record for record in caplog.records if "never led with" in record.message]) == 1
     assert store.state.applied_index == store.owner.commit_index
 
 

@@ -7,7 +7,6 @@ gives the same commands, which then apply once: each holds only for what it was 
 
 from __future__ import annotations
 
-import bisect
 import heapq
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -64,6 +63,8 @@ class Plan:
     """To be proposed in this order."""
     rooms: list[RoomLoss] = field(default_factory=list)
     """Which rooms lose something; each once."""
+    unreadable: dict[bytes, Exception] = field(default_factory=dict)
+    """Rooms that were left out as the log cannot be read where they need it, and why; no key: the cluster's limits."""
     more: bool = False
     """There is more to be removed than `rooms_max` rooms: plan again once this is applied."""
 
@@ -96,15 +97,17 @@ def plan(
     rooms: Mapping[bytes, Policy],
     record_size_max_bytes: int,
     rooms_max: int | None = None,
+    faults: tuple[type[Exception], ...] = (),
 ) -> Plan:
-    """What these policies remove at `now_ms` (`RetentionClock`) from the state. Raises what reading the log may raise.
+    """What these policies remove at `now_ms` (`RetentionClock`) from the state. Raises what reading the log may raise,
+    but for `faults`: what cannot be read for one of these is left out, and told of as `unreadable`.
 
     Whole rooms go first (empty ones, then the least recently active beyond `max_rooms`), then messages by the rooms'
     own limits and by age, then the oldest of all until the cluster's limits hold. `rooms_max`: at most so many rooms
     are looked at in detail and changed. Without a policy of the cluster its defaults hold. Every message beyond a limit
     is in the plan, so a busy room has something in each: how often there is one is for who asks to say.
     """
-    return _Planner(state, source, now_ms, cluster or Policy(), rooms, record_size_max_bytes, rooms_max).plan()
+    return _Planner(state, source, now_ms, cluster or Policy(), rooms, record_size_max_bytes, rooms_max, faults).plan()
 
 
 class _Cut(NamedTuple):
@@ -126,6 +129,7 @@ class _Planner:
         policies: Mapping[bytes, Policy],
         record_size_max_bytes: int,
         rooms_max: int | None,
+        faults: tuple[type[Exception], ...],
     ) -> None:
         self._state = state
         self._source = source
@@ -135,6 +139,7 @@ class _Planner:
         self._record_size_max_bytes = record_size_max_bytes
         self._left = len(state) if rooms_max is None else rooms_max
         """Rooms that may still be changed."""
+        self._faults = faults
         self._removed: dict[bytes, Room] = {}
         self._cuts: dict[bytes, _Cut] = {}
         self._plan = Plan()
@@ -186,10 +191,10 @@ class _Planner:
     # Messages that go
 
     def _staying(self, keys: Iterable[bytes]) -> Iterator[tuple[bytes, Room]]:
-        """Of these rooms those that have messages and do not go anyway."""
+        """Of these rooms those that have messages, can be read, and do not go anyway."""
         for key in keys:
             room = self._state.room(key)
-            if room is not None and room.count and key not in self._removed:
+            if room is not None and room.count and key not in self._removed and key not in self._plan.unreadable:
                 yield key, room
 
     def _cut_by_own_limits(self) -> None:
@@ -214,7 +219,13 @@ class _Planner:
         policy = self._policies[key]
         if _beyond(room.count, policy.max_messages) or _beyond(room.bytes, policy.max_bytes):
             return True
-        return policy.max_age_ms is not None and self._time_ms(room.first_id) < self._now_ms - policy.max_age_ms
+        if policy.max_age_ms is None:
+            return False
+        try:
+            return self._time_ms(room.first_id) < self._now_ms - policy.max_age_ms
+        except self._faults as error:
+            self._plan.unreadable[key] = error
+            return False
 
     def _older_than(self, before_ms: int) -> list[bytes]:
         """Rooms that the cluster's age holds for and whose oldest message is older than that.
@@ -226,8 +237,19 @@ class _Planner:
             for key, room in self._staying(self._state.rooms)
             if self._policies.get(key, _NO_POLICY).max_age_ms is None
         )
-        stop = bisect.bisect_left(oldest, True, key=lambda first: self._time_ms(first[0]) >= before_ms)
-        return [key for _, key in oldest[:stop]]
+        low, high = 0, len(oldest)
+        while low < high:
+            middle = (low + high) // 2
+            first_id, key = oldest[middle]
+            try:
+                too_old = self._time_ms(first_id) < before_ms
+            except self._faults as error:
+                self._plan.unreadable[key] = error
+                del oldest[middle]
+                high -= 1
+                continue
+            low, high = (middle + 1, high) if too_old else (low, middle)
+        return [key for _, key in oldest[:low]]
 
     def _time_ms(self, index: int) -> int:
         (entry,) = self._source.entries(index, index)
@@ -249,7 +271,14 @@ class _Planner:
             moved = self._cuts.get(key)
             floors[key] = moved.floor if moved else room.floor
             first_ids[key] = moved.first_id if moved else room.first_id
-        below = self._source.nth_oldest(floors, self._state.applied_index, messages=beyond_messages, bytes=beyond_bytes)
+        try:
+            below = self._source.nth_oldest(
+                floors, self._state.applied_index, messages=beyond_messages, bytes=beyond_bytes
+            )
+        except self._faults as error:
+            # How much of the others is old depends on what cannot be read.
+            self._plan.unreadable[b""] = error
+            return
         due = sorted((first_id, key) for key, first_id in first_ids.items() if 0 < first_id < below)
         again = [key for _, key in due if key in self._cuts]
         for key in [*again, *self._take([key for _, key in due if key not in self._cuts])]:
@@ -258,15 +287,19 @@ class _Planner:
     def _cut(self, key: bytes, *, messages: int = 0, bytes: int = 0, before_ms: int = 0, below: int = 0) -> None:
         """Find where the floor comes to lie, above where it was already put."""
         room, before = self._state.rooms[key], self._cuts.get(key)
-        trim = self._source.trim(
-            key,
-            before.floor if before else room.floor,
-            self._state.applied_index,
-            messages=messages,
-            bytes=bytes,
-            before_ms=before_ms,
-            below=below,
-        )
+        try:
+            trim = self._source.trim(
+                key,
+                before.floor if before else room.floor,
+                self._state.applied_index,
+                messages=messages,
+                bytes=bytes,
+                before_ms=before_ms,
+                below=below,
+            )
+        except self._faults as error:
+            self._plan.unreadable[key] = error
+            return
         if trim.messages:
             gone = before or _Cut(room.floor, 0, 0, room.first_id)
             self._cuts[key] = _Cut(trim.floor, gone.messages + trim.messages, gone.bytes + trim.bytes, trim.first_id)
@@ -283,15 +316,21 @@ class _Planner:
             self._plan.rooms.append(RoomLoss(key, cut.messages, cut.bytes, removed=False))
 
     def _trims(self) -> Iterator[RoomTrim]:
-        for key, cut in self._cuts.items():
+        for key, cut in list(self._cuts.items()):
             room = self._state.rooms[key]
             trim = RoomTrim(key, room.floor, *cut)
             if not cut.first_id and room.count > 1 and self._now_ms - room.last_time_ms < _STILL_ACTIVE_MS:
                 # That none stays is void if someone posts before it is applied, and in a busy room someone always
                 # will. So all but the newest go first, which holds in any case.
-                but_one = self._source.trim(
-                    key, room.floor, self._state.applied_index, messages=room.count - 1, bytes=0, before_ms=0, below=0
-                )
+                last_index, messages = self._state.applied_index, room.count - 1
+                try:
+                    but_one = self._source.trim(
+                        key, room.floor, last_index, messages=messages, bytes=0, before_ms=0, below=0
+                    )
+                except self._faults as error:
+                    self._plan.unreadable[key] = error
+                    del self._cuts[key]
+                    continue
                 yield RoomTrim(key, room.floor, but_one.floor, but_one.messages, but_one.bytes, but_one.first_id)
                 trim = RoomTrim(
                     key,

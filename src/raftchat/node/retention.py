@@ -7,6 +7,8 @@ goes by, is the chat's to know (`chat/retention.py`, `chat/retention_clock.py`).
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Mapping
 
 from raftchat.chat import retention
 from raftchat.chat.commands import Command, set_retention
@@ -19,6 +21,10 @@ from raftchat.node.store_ports import Clock, Counters, Files, Owner, Reader, Vie
 log = logging.getLogger(__name__)
 
 RECORD_OVERHEAD_BYTES = 64
+FAULTY_PLANS_MAX = 2
+"""After so many in a row that had to leave something out, another node is to lead: its log is another."""
+HAND_OVER_INTERVAL_MS = 3_600_000
+"""No more often: the others' logs may be no better."""
 
 
 def initial_policy(config: Config) -> Policy | None:
@@ -52,7 +58,9 @@ class Retention:
         self._config = config
         self._reader = reader
         self._faults = files.faults
-        self._faulty = False
+        self._faulty_plans = 0
+        """In a row."""
+        self._handed_over_ms = -math.inf
         self._owner = owner
         self._clock = clock
         self._counters = counters
@@ -79,24 +87,40 @@ class Retention:
         if not view.leads or self._under_way is not None or self._clock.monotonic_ms() < self._next_ms:
             return
         self._next_ms = self._clock.monotonic_ms() + self._config.retention_interval_ms
-        try:
-            commands, more = self._commands(state)
-        except self._faults as error:
-            # What is bad is told where it is read for somebody. Messages that stay too long are no reason to end.
-            if not self._faulty:
-                log.error("Retention stands still, as it cannot read what there is: %s", error)
-            self._faulty = True
+        commands, more = self._commands(state)
+        if commands and not self._propose(commands, view.term):
             return
-        self._faulty = False
-        if not commands:
-            return
+        if commands and more:
+            self._next_ms = self._clock.monotonic_ms()
+
+    def _propose(self, commands: list[Command], term: int) -> bool:
         first_index = self._owner.propose(commands)
         if first_index is None:
-            return
+            return False
         self._counters.retention_plans += 1
-        self._under_way = first_index + len(commands) - 1, view.term
-        if more:
-            self._next_ms = self._clock.monotonic_ms()
+        self._under_way = first_index + len(commands) - 1, term
+        return True
+
+    def _unreadable(self, rooms: Mapping[bytes, Exception]) -> None:
+        """What was left out of a plan. Messages that stay too long are no reason to end, but for another to lead."""
+        if not rooms:
+            self._faulty_plans = 0
+            return
+        self._faulty_plans += 1
+        if self._faulty_plans == 1:
+            log.error(
+                "Retention leaves out what it cannot read: %s", next(iter(rooms.values())), extra={"rooms": len(rooms)}
+            )
+        now_ms = self._clock.monotonic_ms()
+        if self._faulty_plans >= FAULTY_PLANS_MAX and now_ms - self._handed_over_ms >= HAND_OVER_INTERVAL_MS:
+            heir = self._owner.hand_over(self._config.election_timeout_ms)
+            if heir:
+                self._handed_over_ms = now_ms
+                self._faulty_plans = 0
+                log.error(
+                    "This node's log is never led with: retention cannot read all of it, so another node is to lead",
+                    extra={"to": heir},
+                )
 
     def _commands(self, state: ChatState) -> tuple[list[Command], bool]:
         policies = state.policies
@@ -112,7 +136,9 @@ class Retention:
             rooms=policies.rooms,
             record_size_max_bytes=self._config.record_size_max_bytes,
             rooms_max=self._config.retention_rooms_max,
+            faults=self._faults,
         )
+        self._unreadable(plan.unreadable)
         if plan.commands:
             removed = sum(room.removed for room in plan.rooms)
             log.info(

@@ -24,7 +24,7 @@ from raftchat.node.store_files import StoreFiles
 from raftchat.node.store_ports import Counters, Start, Stopping, Taken, View
 from raftchat.node.upkeep import Upkeep
 from raftchat.node.workers import Workers
-from raftchat.raft import Raft
+from raftchat.raft import Raft, Role
 from raftchat.storage.identity import Identity
 
 log = logging.getLogger(__name__)
@@ -148,6 +148,26 @@ class LoopOwner:
     def _roll(self) -> None:
         self._log.roll()
         self._wake()  # The workers are told by the next turn.
+
+    def hand_over(self, heard_within_ms: int) -> int:
+        return self._on_loop(lambda: self._hand_over(heard_within_ms))
+
+    def _hand_over(self, heard_within_ms: int) -> int:
+        status = self._raft.status()
+        since_ms = time.monotonic_ns() / 1e6 - heard_within_ms
+        heirs = [
+            (follower.match_index, node)
+            for node, follower in status.followers.items()
+            if not follower.learner
+            and follower.match_index >= self._raft.commit_index
+            and follower.last_contact_ms >= since_ms
+        ]
+        if status.role is not Role.LEADER or not heirs:
+            return 0
+        to = max(heirs)[1]
+        self._raft.transfer_leadership(to)
+        self._wake()
+        return to
 
     def propose(self, commands: Sequence[Command]) -> int | None:
         records = b"".join(_log.pack(*command) for command in commands)

@@ -99,6 +99,12 @@ class Owner(Protocol):
     def roll(self) -> None:
         """`_log.Log.roll`."""
 
+    def hand_over(self, heard_within_ms: int) -> int:
+        """Give leadership to a voter that holds all that is committed and was heard of so recently: its node id.
+
+        0: this node does not lead, or there is none.
+        """
+
     def propose(self, commands: Sequence[retention.Command]) -> int | None:
         """Index of the first; None if the leader did not take them. An acknowledgement of nothing yet."""
 
