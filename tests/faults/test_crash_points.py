@@ -22,7 +22,8 @@ import pytest
 
 from raftchat.storage.verify import BY_ITSELF, verify
 from tests.faults.crash_found import Found, find
-from tests.faults.crash_operations import ALL, Operation
+from tests.faults.crash_kit import Operation
+from tests.faults.crash_operations import ALL
 from tests.faults.crash_program import DONE, REFUSED
 from tests.faults.crash_trace import KILL, REFUSE, Call, Run, Traced, changing
 from tests.faults.power_loss import Image, PowerLoss, image_of, put
