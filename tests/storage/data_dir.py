@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import shutil
 from pathlib import Path
 
 from raftchat import _log
@@ -127,9 +128,22 @@ class DataDir:
         return self._active
 
 
+def as_copy(directory: DataDir, tmp_path: Path) -> Path:
+    """What `cp -a` makes of a directory that had an owner."""
+    (directory.path / "LOCK").write_text(f"1 {(directory.path / 'LOCK').stat().st_ino}\n")
+    shutil.copytree(directory.path, tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def flip(path: Path | str, offset: int, bit: int = 0) -> None:
+    data = bytearray(Path(path).read_bytes())
+    data[offset] ^= 1 << bit
+    Path(path).write_bytes(data)
+
+
 def contents(path: Path) -> dict[str, dict[int, bytes]]:
     """Room → value by ID of every message that a directory which was restored, and not started yet, holds."""
-    (newest,) = snapshot.paths(str(path / "snapshots"))
+    newest, _ = snapshot.paths(str(path / "snapshots"))
     state = ChatState.decode(snapshot.load(newest).state)
     found: dict[str, dict[int, bytes]] = {}
     for name in sorted(os.listdir(path / "log")):
@@ -151,6 +165,7 @@ def _records(path: Path, file: segment_files.SegmentFile) -> list[tuple[int, str
         index = int.from_bytes(data[offset + 24 : offset + 32], "little")
         start = offset + 48
         value = start + key_size + data[offset + 21]
-        found.append((index, data[start : start + key_size].decode(), data[value : start + body_size]))
+        if data[offset + 20] == KIND_POST:
+            found.append((index, data[start : start + key_size].decode(), data[value : start + body_size]))
         offset = start + body_size + (-body_size % 8)
     return found

@@ -18,7 +18,7 @@ from raftchat.storage import hard_state, identity, snapshot
 from raftchat.storage.backup import backup
 from raftchat.storage.errors import CorruptFile, StorageError
 from raftchat.storage.verify import verify
-from tests.storage.data_dir import SEGMENT_SIZE_BYTES, DataDir, contents, new_segment_id
+from tests.storage.data_dir import SEGMENT_SIZE_BYTES, DataDir, as_copy, contents, new_segment_id
 
 NEW_URLS = ["http://127.0.0.1:22379", "http://127.0.0.1:32379"]
 
@@ -66,18 +66,23 @@ def test_a_stopped_nodes_directory(filled: DataDir, tmp_path: Path) -> None:
     holds(filled, tmp_path / "new")
     # The log goes on where the copy ends, and Raft has nothing of the old life.
     log = _log.Log(
-        str(tmp_path / "new" / "log"), new_segment_id=new_segment_id, segment_size_bytes=4096, durable_hint=last_index
+        str(tmp_path / "new" / "log"),
+        new_segment_id=new_segment_id,
+        segment_size_bytes=4096,
+        durable_hint=last_index + 1,
     )
+    # One entry of nothing is behind it, so that there are two snapshots.
     assert (log.first_index, log.last_index, log.last_term, log.last_time_ms) == (
         last_index + 1,
-        last_index,
+        last_index + 1,
         term,
         time_ms,
     )
-    assert log.append(_log.pack(16, b"a", b'"User":"u","Message":"x"'), 4, 0) == (last_index + 1, last_index + 1)
+    assert [entry.kind for entry in log.entries(last_index + 1, last_index + 1)] == [_log.KIND_NOOP]
+    assert log.append(_log.pack(16, b"a", b'"User":"u","Message":"x"'), 4, 0) == (last_index + 2, last_index + 2)
     log.close()
     state = hard_state.HardStateFile(hard_state.OsFile(str(tmp_path / "new" / "hard-state")))
-    assert (state.term, state.vote, state.commit) == (term, 0, last_index)
+    assert (state.term, state.vote, state.commit) == (term, 0, last_index + 1)
 
 
 def test_the_new_cluster_is_another_one(filled: DataDir, tmp_path: Path) -> None:
@@ -87,10 +92,12 @@ def test_the_new_cluster_is_another_one(filled: DataDir, tmp_path: Path) -> None
     assert stored == made.identity
     assert stored.cluster_id != filled.identity.cluster_id
     assert (stored.member_id, stored.epoch, list(stored.members.values())) == (2, 5, NEW_URLS)
-    (path,) = snapshot.paths(str(tmp_path / "new" / "snapshots"))
-    state = snapshot.load(path)
-    assert (state.cluster_id, state.epoch) == (stored.cluster_id, 5)
-    assert Membership.decode(state.membership) == Membership({1: NEW_URLS[0], 2: NEW_URLS[1]})
+    paths = snapshot.paths(str(tmp_path / "new" / "snapshots"))
+    assert len(paths) == 2
+    for path in paths:
+        state = snapshot.load(path)
+        assert (state.cluster_id, state.epoch) == (stored.cluster_id, 5)
+        assert Membership.decode(state.membership) == Membership({1: NEW_URLS[0], 2: NEW_URLS[1]})
 
 
 def test_a_node_opens_it(filled: DataDir, tmp_path: Path) -> None:
@@ -98,8 +105,9 @@ def test_a_node_opens_it(filled: DataDir, tmp_path: Path) -> None:
     made = restored(filled.path, tmp_path / "new", member_id=2)
     opened = open_directory(Config(), str(tmp_path / "new"))
     assert opened.identity == made.identity
-    assert opened.history == [(made.last_index, Membership({1: NEW_URLS[0], 2: NEW_URLS[1]}))]
-    assert opened.hard_state.commit == opened.log.last_index == made.last_index
+    assert opened.history == [(made.last_index + 1, Membership({1: NEW_URLS[0], 2: NEW_URLS[1]}))]
+    assert opened.hard_state.commit == opened.log.last_index == made.last_index + 1
+    filled.final_state.applied_index += 1
     assert opened.start.state.encode() == filled.final_state.encode()
     assert opened.log.retired() == []
     opened.log.close()
@@ -198,7 +206,7 @@ def test_a_snapshot_that_is_newer_than_the_copied_log(filled: DataDir, tmp_path:
     filled.close()
     shutil.rmtree(filled.path / "log")
     shutil.move(tmp_path / "old-log", filled.path / "log")
-    restored(filled.path, tmp_path / "new")
+    restored(as_copy(filled, tmp_path), tmp_path / "new")
     filled.posts = posts
     holds(filled, tmp_path / "new")
 
@@ -214,19 +222,25 @@ def test_a_rotten_newest_snapshot(filled: DataDir, tmp_path: Path) -> None:
     holds(filled, tmp_path / "new")
 
 
-def test_up_to_the_first_gap(tmp_path: Path) -> None:
+def test_up_to_the_first_gap_of_a_copy(tmp_path: Path) -> None:
+    """In the directory itself nothing explains a gap."""
     directory = DataDir(tmp_path / "node")
     directory.post("a", 90)
     segments = directory.log.segments()
     directory.close()
-    os.unlink(segments[1].path)
-    made = restored(directory.path, tmp_path / "new")
+    copy = as_copy(directory, tmp_path)
+    os.unlink(copy / "log" / Path(segments[1].path).name)
+    made = restored(copy, tmp_path / "new")
     assert made.last_index == segments[0].last_index
+    os.unlink(segments[1].path)
+    with pytest.raises(CorruptFile, match="what comes before it is missing"):
+        restored(directory.path, tmp_path / "refused")
     directory.posts["a"] = {i: text for i, text in directory.posts["a"].items() if i <= made.last_index}
     holds(directory, tmp_path / "new")
 
 
 def test_a_torn_record_ends_it_and_is_told(tmp_path: Path) -> None:
+    """It lies in a sealed segment, which had been durable: only what is asked for is given up."""
     directory = DataDir(tmp_path / "node")
     directory.post("a", 90)
     segments = directory.log.segments()
@@ -234,9 +248,12 @@ def test_a_torn_record_ends_it_and_is_told(tmp_path: Path) -> None:
     with open(segments[1].path, "r+b") as file:
         file.seek(64 + 24)
         file.write(b"\xff")
-    made = restored(directory.path, tmp_path / "new")
+    with pytest.raises(CorruptFile, match=f"{segments[1].path}: byte 64: entry .*--up-to-fault"):
+        restored(directory.path, tmp_path / "new")
+    made = restored(directory.path, tmp_path / "new", up_to_fault=True)
     assert made.last_index == segments[0].last_index
     assert f"{segments[1].path}, byte 64: " in made.ends_because
+    assert f"{segments[1].path}: byte 64: " in made.lost[0]
 
 
 def test_a_cut_tail_stays_cut(tmp_path: Path) -> None:
@@ -265,7 +282,9 @@ def test_rot_in_what_the_snapshot_stands_on_is_named(tmp_path: Path) -> None:
         file.seek(300)
         file.write(bytes([byte ^ 1]))
     # The state from the first entry to the fault could be had, but not what was acknowledged after it.
-    made = restored(directory.path, tmp_path / "new")
+    with pytest.raises(CorruptFile, match=f"{first.path}: byte .*--up-to-fault"):
+        restored(directory.path, tmp_path / "new")
+    made = restored(directory.path, tmp_path / "new", up_to_fault=True)
     assert made.last_index < 60
     assert first.path in made.ends_because
 

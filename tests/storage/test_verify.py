@@ -13,7 +13,7 @@ from raftchat.storage import snapshot
 from raftchat.storage.errors import StorageError
 from raftchat.storage.incoming import install
 from raftchat.storage.verify import BY_ITSELF, Report, verify
-from tests.storage.data_dir import DataDir
+from tests.storage.data_dir import DataDir, as_copy, flip
 
 
 @pytest.fixture
@@ -38,18 +38,6 @@ def patch(path: Path | str, offset: int, data: bytes) -> None:
     with open(path, "r+b") as file:
         file.seek(offset)
         file.write(data)
-
-
-def flip(path: Path | str, offset: int, bit: int = 0) -> None:
-    byte = Path(path).read_bytes()[offset]
-    patch(path, offset, bytes([byte ^ 1 << bit]))
-
-
-def as_copy(directory: DataDir, tmp_path: Path) -> Path:
-    """What `cp -a` makes of a directory that had an owner."""
-    (directory.path / "LOCK").write_text(f"1 {(directory.path / 'LOCK').stat().st_ino}\n")
-    shutil.copytree(directory.path, tmp_path / "copy")
-    return tmp_path / "copy"
 
 
 def test_all_is_well_while_the_log_is_open_and_after(filled: DataDir) -> None:

@@ -35,7 +35,8 @@ SRC may be a backup, the directory of a node that is stopped, or a copy (cp -a, 
 Nodes of the old cluster are left alone, and refuse the new ones; clients see a new epoch. A restore that was broken
 off is no node: give the same command again.
 
-Exit codes: 0 done, 2 wrong usage, 3 cannot read or write, 4 the copy is corrupt.
+Exit codes: 0 done, 2 wrong usage, 3 cannot read or write, 4 the copy is corrupt: file and reason are named. With
+--up-to-fault what comes before the fault is restored, and what shows that more is lost is told.
 """
 
 
@@ -47,7 +48,17 @@ Exit codes: 0 done, 2 wrong usage, 3 cannot read or write, 4 the copy is corrupt
 )
 @option("--data-dir", type=click.Path(file_okay=False), help="Made, or empty.  [default: ./raft-chat-<id>]")
 @click.option("--epoch", type=click.IntRange(2, 2**53), help="As the first restore of this cluster told.")
-def restore(source: str, node_id: int, cluster: list[str], data_dir: str | None, epoch: int | None) -> None:
+@click.option("--up-to-fault", is_flag=True, help="Although acknowledged messages after a fault are lost.")
+@click.option("--no-retention", is_flag=True, help="Without the retention policies of the copy.")
+def restore(
+    source: str,
+    node_id: int,
+    cluster: list[str],
+    data_dir: str | None,
+    epoch: int | None,
+    up_to_fault: bool,
+    no_retention: bool,
+) -> None:
     """Make the data directory of a node of a new cluster, with the messages, rooms and policies of a copy."""
     work.begin("restore")
     if node_id > len(cluster):
@@ -59,20 +70,24 @@ def restore(source: str, node_id: int, cluster: list[str], data_dir: str | None,
         lambda old: epoch if epoch is not None else old + 1 + secrets.randbelow(EPOCHS),
         lambda: secrets.randbits(64) | 1,
         Config().segment_size_bytes,
+        not no_retention,
     )
     with work.explained(), work.progress(f"Restoring {source}") as on_progress:
-        made = make_directory(source, target, new, on_progress)
+        made = make_directory(source, target, new, on_progress, up_to_fault=up_to_fault)
     for fault in made.faults:
         click.echo(f"not used: {fault}")
+    for loss in made.lost:
+        click.echo(work.red(f"lost: {loss}"))
     click.echo(
         f"{target}: {made.messages} messages in {made.rooms} rooms, up to entry {made.last_index} "
         f"({made.ends_because}); cluster {made.identity.cluster_id}, epoch {made.identity.epoch}"
     )
     urls = ",".join(cluster)
+    flags = [flag for flag, given in (("--up-to-fault", up_to_fault), ("--no-retention", no_retention)) if given]
     if epoch is None:
         for other in range(1, len(cluster) + 1):
             if other != node_id:
-                command = ["raft-chat", "restore", source, "--id", str(other), "--cluster", urls]
+                command = ["raft-chat", "restore", source, "--id", str(other), "--cluster", urls, *flags]
                 click.echo(f"node {other}: {shlex.join(command)} --epoch {made.identity.epoch}")
     start = ["raft-chat", "--id", str(node_id), "--cluster", urls, "--data-dir", target]
     click.echo(f"start it: {shlex.join(start)} --port PORT")

@@ -1,7 +1,8 @@
 """Makes the directory of a member of a new cluster out of any copy of an old one's (ARCHITECTURE.md, "Copies").
 
-What lives is copied, each record checked, into compacted segments; the state after the last entry becomes the one
-snapshot, with the new membership; the log goes on behind it, empty. So nothing of the old life is left but messages,
+What lives is copied, each record checked, into compacted segments; the state after the last entry becomes a snapshot,
+with the new membership. An entry of nothing in a segment of its own, and a snapshot after it, follow, so that there
+are two snapshots as everywhere; the log goes on behind them, empty. So nothing of the old life is left but messages,
 rooms and policies: no old membership, no vote, and no entry that a member of the old cluster could ask for.
 
 Knows files and the chat's state; not how anything is shown.
@@ -11,21 +12,28 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from raftchat import _log
 from raftchat.chat.apply import advance
 from raftchat.chat.errors import NewerState, UnknownKind
+from raftchat.chat.policy import Policies
 from raftchat.chat.state import ChatState
+from raftchat.node.compaction import SPAN_MAX_ENTRIES
 from raftchat.raft import Membership
 from raftchat.storage import hard_state, identity, lock, segment_files, snapshot
 from raftchat.storage.backup import require_empty
-from raftchat.storage.copies import Copy, Story
+from raftchat.storage.copies import Copy, Loss, Story
 from raftchat.storage.errors import CorruptFile, StorageError
 from raftchat.storage.files import make_directory_durably, sync_directory, write_durably
 
 OnProgress = Callable[[int, int], None]
+
+_ADVICE = "acknowledged messages are lost there: restore another copy, or what comes before it with --up-to-fault"
+_SMALL_SEGMENT_BYTES = 4096
+"""For one entry."""
 
 
 class _Unfit(Exception):
@@ -44,6 +52,8 @@ class Restored:
     """Why nothing after the last entry was taken."""
     faults: list[str]
     """Files of the copy that could not be used."""
+    lost: list[str]
+    """What shows that the directory held more than could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,15 +67,22 @@ class NewCluster:
     """Old epoch → a greater one."""
     new_segment_id: Callable[[], int]
     segment_size_bytes: int
+    retention: bool = True
+    """Whether the policies of the copy are in force."""
 
 
 def restore(
-    source: str, data_dir: str, cluster: NewCluster, on_progress: OnProgress = lambda done, total: None
+    source: str,
+    data_dir: str,
+    cluster: NewCluster,
+    on_progress: OnProgress = lambda done, total: None,
+    *,
+    up_to_fault: bool = False,
 ) -> Restored:
     """Durable on return. Raises StorageError, CorruptFile, LogError, OSError; then `data_dir` is no node's, and the
     same call may be made again.
 
-    `on_progress(bytes done, bytes in all)`.
+    `on_progress(bytes done, bytes in all)`. `up_to_fault`: less than what the copy proves to have been there will do.
     """
     copy = Copy(source)
     inside, outside = sorted((os.path.realpath(source) + os.sep, os.path.realpath(data_dir) + os.sep), key=len)
@@ -78,7 +95,7 @@ def restore(
     make_directory_durably(data_dir)
     held = lock.DirectoryLock(data_dir)
     try:
-        return _restore(copy, data_dir, cluster, epoch, on_progress)
+        return _restore(copy, data_dir, cluster, epoch, on_progress, up_to_fault)
     finally:
         held.close()
 
@@ -94,13 +111,25 @@ def _require_free(data_dir: str) -> None:
     require_empty(data_dir)
 
 
-def _restore(copy: Copy, data_dir: str, cluster: NewCluster, epoch: int, on_progress: OnProgress) -> Restored:
+def _restore(
+    copy: Copy, data_dir: str, cluster: NewCluster, epoch: int, on_progress: OnProgress, up_to_fault: bool
+) -> Restored:
     marker = os.path.join(data_dir, identity.RESTORING)
     write_durably(marker, b"A restore is under way here, or was broken off: give the command again.\n")
     unfit: list[str] = list(copy.faults)
-    for story in copy.stories():
+    refused: list[Loss] = []
+    for story in _whole_ones_first(copy):
+        if story.lost and not up_to_fault:
+            refused = refused or story.lost
+            continue
         new = identity.restored(
-            copy.identity, cluster.member_id, cluster.urls, epoch, story.last_index, story.last_term
+            copy.identity,
+            cluster.member_id,
+            cluster.urls,
+            epoch,
+            story.last_index,
+            story.last_term,
+            retention=cluster.retention,
         )
         try:
             state = _Directory(data_dir, copy, story, cluster, new, on_progress).make()
@@ -109,11 +138,25 @@ def _restore(copy: Copy, data_dir: str, cluster: NewCluster, epoch: int, on_prog
             continue
         identity.store(data_dir, new)
         os.unlink(marker)
-        return Restored(new, story.last_index, state.messages, len(state), story.ends_because, copy.faults)
+        lost = [str(loss) for loss in story.lost]
+        return Restored(new, story.last_index, state.messages, len(state), story.ends_because, copy.faults, lost)
+    if refused:
+        raise CorruptFile(refused[0].path, f"{refused[0].reason}; {_ADVICE}")
     reasons = (
         "; ".join(unfit) or "no snapshot is there whose segments are all there, nor the log from its first entry on"
     )
     raise CorruptFile(copy.directory, f"this copy cannot be restored: {reasons}")
+
+
+def _whole_ones_first(copy: Copy) -> Iterator[Story]:
+    """The rest: the one that reaches furthest first."""
+    others: list[Story] = []
+    for story in copy.stories():
+        if story.lost:
+            others.append(story)
+        else:
+            yield story
+    yield from sorted(others, key=lambda story: -story.last_index)
 
 
 class _Directory:
@@ -146,8 +189,8 @@ class _Directory:
         state = self._state()
         if story.last_index:
             self._write_log(state)
-        term, commit = story.last_term, story.last_index
-        write_durably(os.path.join(self._data_dir, hard_state.FILE_NAME), hard_state.initial(term, commit))
+        hard = hard_state.initial(story.last_term, state.applied_index)
+        write_durably(os.path.join(self._data_dir, hard_state.FILE_NAME), hard)
         return state
 
     def _state(self) -> ChatState:
@@ -169,6 +212,9 @@ class _Directory:
             raise StorageError(f"{self._copy.directory}: {error}; restore with that version of raft-chat") from error
         except ValueError as error:
             raise _Unfit(f"a snapshot cannot be read: {error}") from error
+        if not self._cluster.retention:
+            # As if it had been set to none: otherwise the flags of the first start would count.
+            state.policies = Policies(None, True, {})
         return state
 
     def _write_log(self, state: ChatState) -> None:
@@ -196,35 +242,63 @@ class _Directory:
             made.append(self._named(compacted))
         if records != state.messages:
             raise _Unfit(f"of {state.messages} messages that the state counts the segments hold {records}")
-        self._begin_segment(made[-1].sequence)
-        sync_directory(self._log_directory)
         for segment in made:
             _log.write_index(segment)
+        self._write_snapshot(made, state)
+        made.append(self._append_nothing())
+        state.apply(story.last_index + 1, story.last_index + 1, [])
+        self._write_snapshot(made, state)
+        self._on_progress(total, total)
+
+    def _write_snapshot(self, segments: Sequence[_log.Segment], state: ChatState) -> None:
         snapshot.write(
             self._snapshots_directory,
             snapshot.Snapshot(
-                index=story.last_index,
-                term=story.last_term,
-                time_ms=story.last_time_ms,
+                index=state.applied_index,
+                term=self._story.last_term,
+                time_ms=self._story.last_time_ms,
                 cluster_id=self._identity.cluster_id,
                 epoch=self._identity.epoch,
                 membership=Membership(self._identity.members).encode(),
                 segments=tuple(
                     snapshot.SegmentName(s.sequence, s.base_index, s.revision, s.last_index, s.segment_id, s.size_bytes)
-                    for s in made
+                    for s in segments
                 ),
                 state=state.encode(),
             ),
         )
-        self._on_progress(total, total)
+
+    def _append_nothing(self) -> _log.Segment:
+        """A sealed segment with one entry, and the active segment behind it, still empty: the former."""
+        story = self._story
+        with closing(self._open_log(_SMALL_SEGMENT_BYTES)) as log:
+            log.append(_log.pack(_log.KIND_NOOP, b"", b""), story.last_term, story.last_time_ms)
+            point = log.begin_sync()
+            point.wait()
+            log.end_sync(point)
+        with closing(self._open_log(self._cluster.segment_size_bytes)) as log:
+            log.roll()
+            sealed = log.segments()[-2]
+        _log.write_index(sealed)
+        sync_directory(self._log_directory)
+        return sealed
+
+    def _open_log(self, segment_size_bytes: int) -> _log.Log:
+        return _log.Log(
+            self._log_directory, new_segment_id=self._cluster.new_segment_id, segment_size_bytes=segment_size_bytes
+        )
 
     def _groups(self, segments: Sequence[_log.Segment]) -> list[list[_log.Segment]]:
-        """Small neighbours become one file."""
+        """Small neighbours become one file; its postings count entries in 32 bits."""
         groups: list[list[_log.Segment]] = []
         size = 0
         for segment in segments:
             size += segment.size_bytes
-            if not groups or size > self._cluster.segment_size_bytes:
+            if (
+                not groups
+                or size > self._cluster.segment_size_bytes
+                or segment.last_index - groups[-1][0].base_index >= SPAN_MAX_ENTRIES
+            ):
                 groups.append([])
                 size = segment.size_bytes
             groups[-1].append(segment)
@@ -243,22 +317,3 @@ class _Directory:
             compacted.last_index,
             compacted.size_bytes,
         )
-
-    def _begin_segment(self, prev_sequence: int) -> None:
-        """The active segment, still empty."""
-        story = self._story
-        header = segment_files.pack_header(
-            segment_id=self._cluster.new_segment_id(),
-            sequence=prev_sequence + 1,
-            prev_sequence=prev_sequence,
-            base_index=story.last_index + 1,
-            prev_term=story.last_term,
-            prev_time_ms=story.last_time_ms,
-            size_bytes=self._cluster.segment_size_bytes,
-        )
-        path = segment_files.path_of(self._log_directory, prev_sequence + 1, story.last_index + 1)
-        with open(path, "xb", buffering=0) as file:
-            os.fchmod(file.fileno(), 0o600)
-            os.posix_fallocate(file.fileno(), 0, self._cluster.segment_size_bytes)
-            os.pwrite(file.fileno(), header, 0)
-            os.fsync(file.fileno())

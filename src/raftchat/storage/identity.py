@@ -53,16 +53,23 @@ def bootstrap(member_id: int, urls: Sequence[str]) -> Identity:
 
 
 def restored(
-    old: Identity, member_id: int, urls: Sequence[str], epoch: int, last_index: int, last_term: int
+    old: Identity,
+    member_id: int,
+    urls: Sequence[str],
+    epoch: int,
+    last_index: int,
+    last_term: int,
+    *,
+    retention: bool = True,
 ) -> Identity:
     """The identity of a member of the cluster that begins with a copy of the old one up to that entry.
 
     All that went into it is in the cluster id: members that were restored from different copies, or at different times,
-    are strangers to each other and to every member of the old cluster.
+    or with and without the policies of the copy, are strangers to each other and to every member of the old cluster.
     """
     assert 1 <= member_id <= len(urls)
     assert epoch > old.epoch
-    origin = f"{old.cluster_id} {old.epoch} {epoch} {last_index} {last_term}"
+    origin = f"{old.cluster_id} {old.epoch} {epoch} {last_index} {last_term}{'' if retention else ' none'}"
     digest = xxhash.xxh3_64_hexdigest("\n".join([*urls, origin]).encode())
     return Identity(digest, member_id, epoch, dict(enumerate(urls, start=1)))
 

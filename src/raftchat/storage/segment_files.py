@@ -62,6 +62,12 @@ def is_segment(name: str) -> bool:
     return name.endswith(".log")
 
 
+def sequence_of(name: str) -> int | None:
+    """What a segment's name says; None: it is not the name of one."""
+    match = _NAME.fullmatch(name)
+    return int(match[1]) if match else None
+
+
 def path_of(log_directory: str, sequence: int, base_index: int, revision: int = 0) -> str:
     suffix = f"-{revision:04}" if revision else ""
     return os.path.join(log_directory, f"{sequence:08}-{base_index:020}{suffix}.log")

@@ -89,6 +89,11 @@ def name(index: int, term: int) -> str:
     return f"{index:020}-{term}.snapshot"
 
 
+def index_of(path: str) -> int:
+    """What the name of one of `paths` says."""
+    return int(os.path.basename(path).partition("-")[0])
+
+
 def encode(snapshot: Snapshot) -> bytes:
     cluster_id = snapshot.cluster_id.encode("ascii")
     rest = b"".join(
