@@ -244,7 +244,7 @@ def test_nodes_killed_at_different_moments_hold_the_same_and_all_that_the_polici
     assert {id for id, name in acknowledged.items() if id >= oldest and name == "short"} <= found.keys()
     said = "".join(node.output.read_text() for node in cluster)
     compactions, drops = said.count("Compacted segments"), said.count("Dropped the oldest segments")
-    assert compactions + drops >= KILLS // 2, "too little was going on to mean anything"
+    assert compactions + drops >= len(cluster.nodes), "too little was going on to mean anything"
     assert "Unexpected failure" not in said
     for node in cluster:
         assert node.stop() == 0
