@@ -205,7 +205,9 @@ class Copy:
     def _story(self, state: Snapshot | None, cover: list[tuple[SegmentFile, int]]) -> Story:
         """Follow the log from a snapshot on, from segment to segment as they were written."""
         start = Place(0, 1, 0, 0, 0) if state is None else Place(0, state.index + 1, state.term, state.time_ms, 0)
-        end = _End(cover[-1][0].sequence if cover else 0, start)
+        # Without a cover, all that the snapshot stood on was dropped; what goes on behind it is the same.
+        names = state.segments if state is not None else ()
+        end = _End(cover[-1][0].sequence if cover else max((name.sequence for name in names), default=0), start)
         base = [_segment(*part) for part in cover]
         tail: list[Segment] = []
         following = self._following(end.sequence, start.index)
