@@ -104,6 +104,8 @@ class Log:
     generation: int
     """Number of tail cuts since opening: an index means the same entry only within one generation."""
     active_sequence: int
+    active_used_bytes: int
+    """How far the active segment is filled, its header included."""
     size_bytes: int
     """Of the files of all segments, as they were when they were opened or made."""
     failed: bool
@@ -298,6 +300,11 @@ class LogReader:
         least `messages` and `bytes` go, and all that are older than `before_ms` or lie below index `below`.
 
         Whole segments are counted by their index; records are read only where the floor comes to lie.
+        """
+
+    def live_bytes(self, floors: Mapping[bytes, int], base_index: int, last_index: int) -> int:
+        """What the live posts of the segment that begins with `base_index` occupy, up to `last_index`; mostly without
+        the GIL. Live: in a room that `floors` has, and not below its floor. Raises IndexError if there is none.
         """
 
     def nth_oldest(self, floors: Mapping[bytes, int], last_index: int, *, messages: int, bytes: int) -> int:

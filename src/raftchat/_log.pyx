@@ -88,6 +88,10 @@ cdef class Log:
         return self.directory.sequence
 
     @property
+    def active_used_bytes(self):
+        return self.directory.active.end if not self.closed else 0
+
+    @property
     def size_bytes(self):
         cdef SegmentFile segment
         cdef size_t size = 0

@@ -285,7 +285,10 @@ cdef class Directory:
             ):
                 raise ValueError(f"older files than {known.path} must be unlinked before it")
         for pair in going:
-            unlink(self.path, pair[0].path)
+            try:
+                unlink(self.path, pair[0].path)
+            except FileNotFoundError:       # Somebody else removed it.
+                sync_directory(self.path)
             self.retired = [other for other in self.retired if other is not pair]
         return 0
 

@@ -27,3 +27,4 @@ cdef object trim(
     Parts parts, bytes key, uint64_t floor, uint64_t last_index, Amount most, uint64_t before_ms, uint64_t below
 )
 cdef object nth_oldest(Parts parts, object mapping, uint64_t last_index, Amount most)
+cdef object live_bytes(Parts parts, object mapping, uint64_t base_index, uint64_t last_index)

@@ -231,6 +231,18 @@ cdef object trim(
     return Trim(stays or last_index + 1, gone.messages, gone.bytes, stays)
 
 
+cdef object live_bytes(Parts parts, object mapping, uint64_t base_index, uint64_t last_index):
+    """`LogReader.live_bytes`."""
+    cdef Part part
+    cdef Amount live = Amount(0, 0)
+    cdef Py_ssize_t at = parts.at(base_index)
+    if at < 0 or (<Part>parts.known[at]).base_index != base_index:
+        raise IndexError(f"no segment begins with entry {base_index}")
+    part = parts.known[at]
+    count_live(part, floors_of(mapping), min(part.last_index, last_index), True, &live)
+    return live.bytes
+
+
 cdef object nth_oldest(Parts parts, object mapping, uint64_t last_index, Amount most):
     """`LogReader.nth_oldest`; `most`: so much must lie below."""
     cdef Part part

@@ -10,7 +10,7 @@ from libc.stdint cimport uint64_t
 from libc.stdlib cimport free
 from libc.string cimport memcmp
 
-from raftchat._log_lookup cimport Amount, nth_oldest, trim
+from raftchat._log_lookup cimport Amount, live_bytes, nth_oldest, trim
 from raftchat._log_part cimport Part, Parts
 from raftchat._log_postings cimport Notes, Posts, lower_bound, new_notes
 from raftchat._log_record cimport (
@@ -310,6 +310,13 @@ cdef class LogReader:
         """
         self._require_open()
         return trim(self.parts, key, floor, last_index, Amount(messages, bytes), before_ms, below)
+
+    def live_bytes(self, floors, uint64_t base_index, uint64_t last_index):
+        """What the live posts of the segment that begins with `base_index` occupy, up to `last_index`; mostly without
+        the GIL. Live: in a room that `floors` has, and not below its floor. Raises IndexError if there is none.
+        """
+        self._require_open()
+        return live_bytes(self.parts, floors, base_index, last_index)
 
     def nth_oldest(self, floors, uint64_t last_index, *, uint64_t messages, uint64_t bytes):
         """The lowest index below which at least that many live posts, and bytes of them, of all rooms together lie.

@@ -315,7 +315,10 @@ class Directory:
             ):
                 raise ValueError(f"older files than {known.path} must be unlinked before it")
         for pair in going:
-            self._unlink(pair[0].path)
+            try:
+                self._unlink(pair[0].path)
+            except FileNotFoundError:  # Somebody else removed it.
+                self._disk.sync_directory(self.path)
             self.retired = [other for other in self.retired if other is not pair]
 
 

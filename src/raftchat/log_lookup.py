@@ -53,6 +53,15 @@ def trim(
     return Trim(last_index + 1, gone, gone_bytes, 0)
 
 
+def live_bytes(parts: Parts, floors: Mapping[bytes, int], base_index: int, last_index: int) -> int:
+    """`LogReader.live_bytes`."""
+    at = parts.at(base_index)
+    if at < 0 or parts.known[at].base_index != base_index:
+        raise IndexError(f"no segment begins with entry {base_index}")
+    part = parts.known[at]
+    return _count_live(part, floors, min(part.last_index, last_index))[1]
+
+
 def nth_oldest(parts: Parts, floors: Mapping[bytes, int], last_index: int, messages: int, size_bytes: int) -> int:
     """`LogReader.nth_oldest`."""
     if not messages and not size_bytes:

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
 from raftchat.log_disk import Disk, OsDisk
-from raftchat.log_lookup import Trim, nth_oldest, trim
+from raftchat.log_lookup import Trim, live_bytes, nth_oldest, trim
 from raftchat.log_part import Parts
 from raftchat.log_records import KIND_POST, Entry, entry_at, render_post
 
@@ -184,6 +184,14 @@ class LogReader:
         """
         self._require_open()
         return trim(self._parts, key, floor, last_index, messages, bytes, before_ms, below)
+
+    def live_bytes(self, floors: Mapping[bytes, int], base_index: int, last_index: int) -> int:
+        """What the live posts of the segment that begins with `base_index` occupy, up to `last_index`.
+
+        Live: in a room that `floors` has, and not below its floor. Raises IndexError if there is none.
+        """
+        self._require_open()
+        return live_bytes(self._parts, floors, base_index, last_index)
 
     def nth_oldest(self, floors: Mapping[bytes, int], last_index: int, *, messages: int, bytes: int) -> int:
         """The lowest index below which at least that many live posts, and bytes of them, of all rooms together lie.

@@ -123,6 +123,11 @@ class Log:
     # State
 
     @property
+    def active_used_bytes(self) -> int:
+        """How far the active segment is filled, its header included."""
+        return 0 if self._closed else self._directory.active.end
+
+    @property
     def active_sequence(self) -> int:
         return self._directory.active.header.sequence
 

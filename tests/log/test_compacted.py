@@ -468,7 +468,30 @@ def test_a_thread_compacts_while_the_owner_goes_on(kit: Kit) -> None:
     assert log.segments()[0].revision == 6
 
 
+def test_a_retired_file_that_is_gone_already_is_done_with(kit: Kit) -> None:
+    """It kept all that came after it from being unlinked."""
+    log = rooms(kit)
+    log.install(compacted(kit, log, 0, 3, dict.fromkeys(ROOMS, 0)))
+    retired = log.retired()
+    Path(retired[0].path).unlink()
+    log.unlink(retired)
+    assert log.retired() == []
+    assert not [segment for segment in retired if Path(segment.path).exists()]
+
+
 # Rolls
+
+
+def test_it_is_told_how_far_the_active_segment_is_filled(kit: Kit) -> None:
+    log = kit.open()
+    assert log.active_used_bytes == 64
+    log.append(kit.post(1), 1, 1)
+    once = log.active_used_bytes
+    log.append(kit.post(1), 1, 1)
+    assert once > 64
+    assert log.active_used_bytes - once == once - 64
+    log.roll()
+    assert log.active_used_bytes == 64
 
 
 def test_a_roll_takes_the_file_that_was_prepared(kit: Kit) -> None:

@@ -77,6 +77,7 @@ class Owner:
         self.taken: list[Taken] = []
         self.proposed: list[Command] = []
         self.rolls = 0
+        self.prepared = 0
 
     def append(self, records: bytes) -> tuple[int, int]:
         """Committed and durable on return."""
@@ -91,7 +92,14 @@ class Owner:
         self.commit_index = self.log.last_index
 
     def view(self) -> View:
-        return View(self.log.segments(), self.log.retired(), self.commit_index, self.leads, self.term)
+        return View(
+            self.log.segments(),
+            self.log.retired(),
+            self.commit_index,
+            self.leads,
+            self.term,
+            self.log.active_used_bytes,
+        )
 
     def indexed(self, sequence: int) -> None:
         self.indexed_segments.append(sequence)
@@ -107,6 +115,10 @@ class Owner:
 
     def unlink(self, retired: Sequence[_log.Segment]) -> None:
         self.log.unlink(retired)
+
+    def prepare(self) -> None:
+        self.prepared += 1
+        self.log.prepare()
 
     def roll(self) -> None:
         self.rolls += 1

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import shutil
 from pathlib import Path
 
@@ -468,3 +470,115 @@ def test_large_files_are_unlinked_one_after_the_other(tmp_path: Path) -> None:
         store.rounds(1)
         assert len(store.opened.log.retired()) == left, "too early"
         store.clock.now_ms += 1000
+
+
+def full(*_: object, **__: object) -> None:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_what_was_removed_is_won_back_although_snapshots_of_it_could_not_be_written(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two that were taken and never written counted as two that cover the removal: a quiet node forgot about it."""
+    secret = store.post("secret", 40)
+    store.owner.append(_log.pack(*remove_room(b"secret")))
+    store.rounds()
+    with monkeypatch.context() as patched:
+        patched.setattr(store.files, "write_snapshot", full)
+        for _ in range(2):
+            store.fill()
+            store.rounds(1)
+    assert store.snapshots() == []
+    store.rounds(60, ms=10_000)
+    segments = store.opened.log.segments()
+    assert segments[0].base_index > secret[-1] or segments[0].revision > 0
+    assert store.upkeep.due_ms - store.clock.now_ms > 200
+
+
+def test_a_snapshot_covers_what_was_applied_when_it_was_taken_and_no_more(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What comes after it, while it cannot be written, still has two seals to wait for."""
+    secret = store.post("secret", 40)
+    with monkeypatch.context() as patched:
+        patched.setattr(store.files, "write_snapshot", full)
+        store.fill()
+        store.rounds(1)
+        store.owner.append(_log.pack(*remove_room(b"secret")))
+        store.rounds(1)
+    store.rounds(60, ms=10_000)
+    segments = store.opened.log.segments()
+    assert segments[0].base_index > secret[-1] or segments[0].revision > 0
+
+
+def test_a_retired_file_that_somebody_else_removed_keeps_no_other(store: Store) -> None:
+    for _ in range(4):
+        store.fill()
+    store.rounds(1)
+    store.owner.drop_prefix(store.opened.log.segments()[3].base_index)
+    (store.path / "log" / store.names()[0]).unlink()
+    store.rounds(3, ms=600)
+    assert store.opened.log.retired() == []
+    assert len(store.names()) == 2
+    assert store.upkeep.counters.failures == 0
+
+
+def test_surplus_snapshots_that_could_not_be_removed_go_later_and_nothing_is_due_at_once_meanwhile(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store.owner.leads = False
+    for _ in range(4):
+        store.fill()
+        store.rounds(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(store.files, "prune_snapshots", full)
+        store.rounds(3, ms=600)
+        assert len(store.snapshots()) == 4
+        assert store.upkeep.due_ms - store.clock.now_ms > 1000
+    store.rounds(2, ms=store.config.store_retry_ms)
+    assert len(store.snapshots()) == 2
+
+
+def test_the_next_segments_file_is_made_once_the_active_one_is_half_full(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spares() -> list[str]:
+        return [name for name in store.names(".tmp") if name.startswith("prepared")]
+
+    store.post("a", 10)
+    store.rounds()
+    assert (store.owner.prepared, spares()) == (0, [])
+    store.post("a", 30)
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "posix_fallocate", full)
+        store.rounds(3)
+        assert (store.owner.prepared, spares()) == (1, []), "put off"
+    store.rounds(3, ms=store.config.store_retry_ms)
+    (spare,) = spares()
+    inode = (store.path / "log" / spare).stat().st_ino
+    assert store.owner.prepared == 2
+    store.fill()
+    assert Path(store.opened.log.segments()[-1].path).stat().st_ino == inode
+    assert spares() == []
+
+
+def test_what_lives_of_a_segment_is_counted_in_one_pass(store: Store) -> None:
+    """A look-up for each room held the interpreter for a second with many rooms."""
+    for number in range(5):
+        store.post("a", 3 + number)
+        store.post("b", 2)
+        store.post("c", 1)
+        store.fill()
+    store.rounds(1)
+    segments = store.opened.log.segments()[:-1]
+    entries = store.reader.entries(1, segments[-1].last_index)
+    floors = {b"a": 4, b"b": entries[-1].index, b"filler": segments[2].base_index + 3}
+    for segment in segments:
+        expected = sum(
+            (48 + len(entry.key) + len(entry.value) + 7) // 8 * 8
+            for entry in entries
+            if segment.base_index <= entry.index <= segment.last_index
+            and entry.kind == _log.KIND_POST
+            and entry.index >= floors.get(entry.key, 2**63)
+        )
+        assert store.files.live_bytes(segment, floors) == expected

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -284,3 +285,20 @@ def test_a_room_without_messages_is_listed_until_it_vanishes(kept: tuple[Worker,
     assert worker.client.get("/rooms").json() == ["middle", "new"]
     worker.post("old", "again")
     assert worker.texts("old") == ["again"]
+
+
+def test_a_dry_run_over_a_record_that_is_rotten_is_refused_as_a_page_is(
+    worker: Worker, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It was a 500 with a traceback."""
+    for n in range(3):
+        worker.post("general", f"message {n}")
+    (segment,) = worker.call(worker.raft.log.segments)
+    with Path(segment.path).open("r+b") as file:
+        file.seek(file.read(1 << 16).index(b"message 1"))
+        file.write(b"massage")
+    response = worker.client.put("/retention", json={"MaxMessages": 1}, params={"dry_run": "true"})
+    problem(response, 503, "unreadable", retryable=False)
+    assert "cannot be found out" in caplog.text
+    assert segment.path in caplog.text
+    assert segment.path not in response.text

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from raftchat.chat.commands import KIND_TRIM
 from raftchat.chat.retention import Command
@@ -51,6 +51,8 @@ class Reclaim:
         """What came after the newest snapshot."""
         self._older = _Since()
         """What came between the two newest."""
+        self._taken = _Since()
+        """Of what came after the newest, what is in the snapshot that is not written yet."""
         self._compared = False
         """Whether what came between the two snapshots that were found at opening removed something."""
         self._more = False
@@ -64,9 +66,20 @@ class Reclaim:
         self._newest.posted_bytes += posted_bytes
         self._newest.removed_bytes += removed_bytes
 
-    def sealed(self) -> None:
-        """A snapshot was taken of what was applied so far."""
-        self._older, self._newest = self._newest, _Since()
+    def taken(self) -> None:
+        """What was applied so far is in a snapshot, once that is written. One that was taken before never will be."""
+        self._taken = replace(self._newest)
+
+    def written(self) -> None:
+        """The snapshot that was taken last is durable."""
+        self._older, self._newest = (
+            self._taken,
+            _Since(
+                self._newest.posted_bytes - self._taken.posted_bytes,
+                self._newest.removed_bytes - self._taken.removed_bytes,
+            ),
+        )
+        self._taken = _Since()
 
     # One round
 

@@ -36,6 +36,10 @@ class Setbacks:
         """When something is tried again; inf if nothing was put off."""
         return min(self._not_before_ms.values(), default=float("inf"))
 
+    def forget(self, began_ms: float) -> None:
+        """A round is over that began then: what might have been tried in it and was not has nothing left to try."""
+        self._not_before_ms = {what: due_ms for what, due_ms in self._not_before_ms.items() if due_ms > began_ms}
+
     @contextlib.contextmanager
     def put_off(
         self, what: str, unreadable: set[tuple[int, int]] | None = None, segments: Sequence[Any] = ()
@@ -68,6 +72,7 @@ class Setbacks:
 _NAMES = {
     "compaction": "compacted segment",
     "index": "index of a segment",
+    "prepare": "next segment",
     "roll": "next segment",
     "unlink": "directory without what is not needed any more",
 }

@@ -58,16 +58,8 @@ class StoreFiles:
             return _log.write_index(segment)
 
     def live_bytes(self, segment: _log.Segment, floors: Mapping[bytes, int]) -> int:
-        first, last = segment.base_index, segment.last_index
-        total = 0
         with _readable():
-            for key, floor in floors.items():
-                if floor <= last:
-                    found = self._reader.trim(
-                        key, max(floor, first), last, messages=0, bytes=0, before_ms=0, below=last + 1
-                    )
-                    total += found.bytes
-        return total
+            return self._reader.live_bytes(floors, segment.base_index, segment.last_index)
 
     def compact(self, segments: Sequence[_log.Segment], floors: Mapping[bytes, int]) -> _log.Compacted:
         with _readable():

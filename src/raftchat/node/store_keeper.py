@@ -87,7 +87,14 @@ class LoopOwner:
             # The list is long; only the end of the active one moves on without a change of layout.
             self._layout, self._segments = layout, self._log.segments()
         raft = self._raft
-        return View(self._segments, self._log.retired(), raft.commit_index, raft.is_ready, raft.term)
+        return View(
+            self._segments,
+            self._log.retired(),
+            raft.commit_index,
+            raft.is_ready,
+            raft.term,
+            self._log.active_used_bytes,
+        )
 
     def indexed(self, sequence: int) -> None:
         self._on_loop(lambda: self._indexed(sequence))
@@ -141,6 +148,10 @@ class LoopOwner:
         # To flush the directory takes as long as the system's journal does, and to free a large file's blocks some
         # milliseconds more: not on the loop.
         self._log.unlink(retired)
+
+    def prepare(self) -> None:
+        # To reserve and flush a file takes as long as the disk does: not on the loop.
+        self._log.prepare()
 
     def roll(self) -> None:
         self._on_loop(self._roll)

@@ -41,6 +41,8 @@ class View(NamedTuple):
     commit_index: int
     leads: bool
     term: int
+    active_used_bytes: int
+    """How far the active segment is filled."""
 
 
 @dataclass(slots=True)
@@ -95,6 +97,9 @@ class Owner(Protocol):
 
     def unlink(self, retired: Sequence[Any]) -> None:
         """`_log.Log.unlink`."""
+
+    def prepare(self) -> None:
+        """`_log.Log.prepare`."""
 
     def roll(self) -> None:
         """`_log.Log.roll`."""

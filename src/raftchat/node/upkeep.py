@@ -67,6 +67,8 @@ class Upkeep:
         now_ms = clock.monotonic_ms()
         self._surplus: dict[str, float] = dict.fromkeys(start.surplus, now_ms + self._grace_ms)
         """Snapshots that are not needed any more, and when they go."""
+        self._prepared_sequence = 0
+        """Of the active segment for which the next one's file was made."""
         self._retired: dict[str, float] = {}
         self._unlink_ms = -math.inf
         """Not before this."""
@@ -82,7 +84,9 @@ class Upkeep:
 
     def round(self) -> None:
         """Raises what reading or applying a committed entry raises: then there is nothing more to keep."""
+        began_ms = self._clock.monotonic_ms()
         view = self._owner.view()
+        self._prepare(view)
         self._follow(view.segments)
         # First, so that to apply what is in them need not note each post in memory.
         self._index(view)
@@ -91,16 +95,31 @@ class Upkeep:
         self._remove(view)
         self._retention.round(view, self.state)
         self._reclaim.round(view, self.state, self._whole(), self._unreadable, self._indexed)
+        self._setbacks.forget(began_ms)
 
     @property
     def due_ms(self) -> float:
         """When another round is due although nothing was committed; inf: never."""
-        dues = [*self._surplus.values(), self._retention.due_ms, self._reclaim.due_ms, self._setbacks.due_ms]
-        if self._retired and self._setbacks.may_try("unlink"):
-            dues.append(max(min(self._retired.values()), self._unlink_ms))
+        dues = [self._retention.due_ms, self._reclaim.due_ms, self._setbacks.due_ms]
+        if self._setbacks.may_try("unlink"):
+            dues += self._surplus.values()
+            if self._retired:
+                dues.append(max(min(self._retired.values()), self._unlink_ms))
         return min(dues)
 
     # What is there
+
+    def _prepare(self, view: View) -> None:
+        """Have the next segment's file there in time, so that the loop need not make it."""
+        active = view.segments[-1]
+        if (
+            active.sequence != self._prepared_sequence
+            and view.active_used_bytes * 2 > active.size_bytes
+            and self._setbacks.may_try("prepare")
+        ):
+            with self._setbacks.put_off("prepare"):
+                self._owner.prepare()
+                self._prepared_sequence = active.sequence
 
     def _follow(self, segments: Sequence[Segment]) -> None:
         names = {(segment.sequence, segment.revision) for segment in segments}
@@ -156,7 +175,7 @@ class Upkeep:
             index, entry.term, entry.time_ms, cluster_id, epoch, self._membership, segments, state.encode()
         )
         self._pending = snapshot, state.floors()
-        self._reclaim.sealed()
+        self._reclaim.taken()
 
     def _write_snapshot(self) -> None:
         if self._pending is None or not self._setbacks.may_try("snapshot"):
@@ -165,6 +184,7 @@ class Upkeep:
         with self._setbacks.put_off("snapshot"):
             path = self._files.write_snapshot(snapshot)
             self._pending = None
+            self._reclaim.written()
             taken = Taken(snapshot.index, snapshot.term, snapshot.time_ms, snapshot.membership, path, floors)
             self._snapshots.append(taken)
             self._owner.snapshot_taken(taken)
@@ -250,10 +270,11 @@ class Upkeep:
             with self._setbacks.put_off("unlink"):
                 self._unlink(due, now_ms)
         self.counters.retired_bytes = sum(retired[path].size_bytes for path in self._retired)
-        if any(due_ms <= now_ms for due_ms in self._surplus.values()):
-            self._surplus = {path: due_ms for path, due_ms in self._surplus.items() if due_ms > now_ms}
+        if any(due_ms <= now_ms for due_ms in self._surplus.values()) and self._setbacks.may_try("unlink"):
+            surplus = {path: due_ms for path, due_ms in self._surplus.items() if due_ms > now_ms}
             with self._setbacks.put_off("unlink"):
-                self._files.prune_snapshots({*self._surplus, *(taken.path for taken in self._snapshots)})
+                self._files.prune_snapshots({*surplus, *(taken.path for taken in self._snapshots)})
+                self._surplus = surplus
 
     def _unlink(self, due: Sequence[Segment], now_ms: float) -> None:
         """As many as may be freed by now; the rest is due a little later."""

@@ -6,6 +6,7 @@ nor when that happens: the leader's keeper sees to that.
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from raftchat import _log
 from raftchat.chat import retention
 from raftchat.chat.commands import set_retention
 from raftchat.chat.errors import Refused
@@ -22,10 +24,12 @@ from raftchat.chat.retention import Plan
 from raftchat.chat.retention_clock import RetentionClock
 from raftchat.worker.body import ClientGone, read_body
 from raftchat.worker.change import commit_change, require_loopback
-from raftchat.worker.problems import Problem, refused_body
+from raftchat.worker.problems import Problem, refused_body, unreadable
 from raftchat.worker.query import Query
 from raftchat.worker.security import API_HEADERS
 from raftchat.worker.services import Services
+
+log = logging.getLogger(__name__)
 
 _LOOKED_AT_MAX = 2_000
 """Rooms that a dry run looks at in detail, some 50 µs each, while other requests wait."""
@@ -69,7 +73,12 @@ class _Retention:
         policy = _policy(body, key)
         if dry_run:
             await services.settle(local=False, min_index=0)
-            return self._json(_told(self._plan(key, policy)))
+            try:
+                plan = self._plan(key, policy)
+            except (_log.LogError, OSError) as error:
+                log.error("What a policy would remove cannot be found out: %s", error)
+                raise unreadable() from None
+            return self._json(_told(plan))
         await commit_change(services, set_retention(key, policy))
         return self._json(self._shown(key))
 
