@@ -57,6 +57,9 @@ def installed(tmp_path: Path) -> DataDir:
     )
     assert directory.log.segments()[-1].base_index == 101
     directory.post("later", 200)
+    # So that the log cannot be read from its first entry on.
+    for retired in directory.compact(0, 0):
+        os.unlink(retired)
     return directory
 
 
@@ -65,6 +68,7 @@ def test_a_node_that_went_on_in_the_last_segment_of_an_installed_snapshot(instal
     installed.seal()
     installed.post("newest", 50)
     installed.close()
+    assert [len(story.base) for story in Copy(str(installed.path)).stories()] == [2, 1]
     assert restored(installed.path, tmp_path / "new").last_index == 450
     assert ids(tmp_path / "new") == list(range(1, 451))
 
@@ -142,6 +146,36 @@ def test_a_segment_whose_header_is_rotten(tailed: DataDir, tmp_path: Path, copie
     with pytest.raises(CorruptFile, match=f"{path}.*--up-to-fault"):
         restored(source, tmp_path / "new")
     assert restored(source, tmp_path / "new", up_to_fault=True).last_index == 100
+
+
+def test_a_page_that_was_copied_before_it_was_written_is_no_rot(tmp_path: Path) -> None:
+    directory = DataDir(tmp_path / "node", segment_size_bytes=65536)
+    for _ in range(3):
+        directory.post("a", 100)
+    directory.close()
+    copy = as_copy(directory, tmp_path)
+    for path in (copy / "log" / directory.log_path().name, directory.log_path()):
+        with path.open("r+b") as file:
+            file.seek(8192 + 700)
+            file.write(bytes(4096 - 700))
+    made = restored(copy, tmp_path / "new")
+    assert 0 < made.last_index < 100
+    assert made.lost == []
+    # In the directory itself nothing explains it.
+    with pytest.raises(CorruptFile, match=f"{directory.log_path()}: byte "):
+        restored(directory.path, tmp_path / "refused")
+
+
+def test_a_rotten_snapshot_in_a_copy_whose_log_does_not_reach_it(tailed: DataDir, tmp_path: Path) -> None:
+    newest = Path(tailed.seal()).name
+    middle = Path(tailed.log.segments()[1].path).name
+    tailed.close()
+    copy = as_copy(tailed, tmp_path)
+    (copy / "log" / middle).unlink()
+    flip(copy / "snapshots" / newest, 200)
+    with pytest.raises(CorruptFile, match=f"{newest}: checksum does not match; .*--up-to-fault"):
+        restored(copy, tmp_path / "new")
+    assert restored(copy, tmp_path / "new", up_to_fault=True).last_index == 100
 
 
 def test_no_segment_is_left_of_what_a_snapshot_proves(tailed: DataDir, tmp_path: Path) -> None:
