@@ -76,6 +76,8 @@ class Config:
     """So many rooms are changed by one plan; the rest by the next."""
     clock_leap_max_ms: int = 60_000
     """A wall clock that goes apart from the machine's own counting by more is not believed."""
+    clock_settle_ms: int = 600_000
+    """A node that starts with its wall clock further ahead of its log than that removes nothing by age for so long."""
     compaction_live_max_percent: int = 50
     """A sealed segment is rewritten once less of it lives."""
     compaction_rate_max_bytes_per_s: int = 64 * MIB
@@ -173,7 +175,7 @@ class Config:
             f"retention interval ({self.retention_interval_ms} ms) must be at least the keeper's own "
             f"({self.store_interval_ms} ms)",
         )
-        require(self.delete_grace_ms >= 0 and self.roll_interval_ms >= 0, "times are not negative")
+        require(min(self.delete_grace_ms, self.roll_interval_ms, self.clock_settle_ms) >= 0, "times are not negative")
         require(1 <= self.compaction_live_max_percent < 100, "compaction must leave less than it began with")
         require(self.compaction_rate_max_bytes_per_s >= MIB, "compaction needs at least 1 MiB/s to come to an end")
         require(self.unlink_rate_max_bytes_per_s >= 1, "what is not needed any more must go at some rate")

@@ -48,3 +48,44 @@ def test_a_log_from_the_future_is_told_and_old_messages_still_go(clock):
 
 def test_every_doubt_says_what_follows_from_it():
     assert all("stay" in doubt.value for doubt in Doubt)
+
+
+SETTLE_MS = 10 * MINUTE_MS
+
+
+def started(wall_ms, log_time_ms):
+    return RetentionClock(
+        wall_ms, 5000, clock_leap_max_ms=MINUTE_MS, clock_settle_ms=SETTLE_MS, log_time_ms=log_time_ms
+    )
+
+
+def test_a_node_that_starts_with_its_clock_far_ahead_gives_time_to_set_it_right():
+    """A restart was all it took to have a wrong clock believed; its own first entries bear it out at once."""
+    clock = started(WALL_MS + YEAR_MS, WALL_MS)
+    for passed_ms in (0, 1000, SETTLE_MS - 1):
+        wall_ms = WALL_MS + YEAR_MS + passed_ms
+        assert clock.read(wall_ms, 5000 + passed_ms, wall_ms) == (WALL_MS + passed_ms, Doubt.NOT_SETTLED)
+    # It was set right in time: what follows goes by it.
+    wall_ms = WALL_MS + SETTLE_MS
+    assert clock.read(wall_ms, 5000 + SETTLE_MS, WALL_MS + YEAR_MS) == (wall_ms, Doubt.LEAPT_BACK)
+
+
+def test_a_node_that_was_off_for_a_week_goes_on_after_the_hold():
+    clock = started(WALL_MS, WALL_MS - 7 * DAY_MS)
+    assert clock.read(WALL_MS, 5000, WALL_MS).doubt is Doubt.NOT_SETTLED
+    wall_ms = WALL_MS + SETTLE_MS
+    assert clock.read(wall_ms, 5000 + SETTLE_MS, WALL_MS) == (wall_ms, None)
+
+
+def test_a_node_that_was_off_shortly_or_is_new_need_not_wait():
+    assert started(WALL_MS, WALL_MS - MINUTE_MS).read(WALL_MS, 5000, WALL_MS) == (WALL_MS, None)
+    assert started(WALL_MS, 0).read(WALL_MS, 5000, WALL_MS) == (WALL_MS, None)
+
+
+def test_a_clock_that_is_set_far_back_during_the_hold_is_not_passed_by():
+    clock = started(WALL_MS, WALL_MS - DAY_MS)
+    assert clock.read(WALL_MS - YEAR_MS, 6000, WALL_MS) == (WALL_MS - YEAR_MS, Doubt.NOT_SETTLED)
+
+
+def test_no_doubt_invites_to_a_restart():
+    assert all("until this node is restarted" not in doubt.value for doubt in Doubt)

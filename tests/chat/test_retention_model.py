@@ -6,9 +6,10 @@ from random import Random
 import pytest
 
 from raftchat.chat.apply import advance
-from raftchat.chat.commands import KIND_TRIM
+from raftchat.chat.commands import KIND_NOOP, KIND_TRIM
 from raftchat.chat.policy import Policy
 from raftchat.chat.retention import plan
+from raftchat.chat.retention_clock import RetentionClock
 from raftchat.chat.state import ChatState
 
 from .memory_log import MemoryLog
@@ -182,3 +183,41 @@ def test_what_is_posted_between_plan_and_apply_is_never_removed(seed):
     for key, room in state.rooms.items():
         posts = log.posts(key, room.floor)
         assert (room.count, room.first_id) == (len(posts), posts[0].index if posts else 0)
+
+
+@pytest.mark.parametrize("block", range(4))
+def test_lives_with_wrong_clocks_remove_nothing_too_young_while_there_is_time_to_set_them_right(block):
+    """Restart after restart, one of them with a clock that is far ahead, and set right before the hold is over."""
+    age_ms, leap_ms, settle_ms = 100_000, 60, 1000
+    policy = Policy(max_age_ms=age_ms)
+    for seed in range(block * 50, block * 50 + 50):
+        random = Random(seed)
+        log, state, true_ms, found = MemoryLog(), ChatState(), 10**9, 0
+        posted = {}
+        wrong = random.randrange(1, 6)
+        for number in range(6):
+            offset_ms = random.choice([10**6, 10**8, 10**10]) if number == wrong else 0
+            last_ms = log.all[-1].time_ms if log.all else 0
+            boot_ms = random.randrange(10**6)
+            clock = RetentionClock(
+                true_ms + offset_ms, boot_ms, clock_leap_max_ms=leap_ms, clock_settle_ms=settle_ms, log_time_ms=last_ms
+            )
+            for passed_ms in sorted(random.randrange(settle_ms) for _ in range(5)):
+                wall_ms = true_ms + passed_ms + offset_ms
+                # A leader begins its term with an entry of its own.
+                log.append(KIND_NOOP, time_ms=wall_ms)
+                posted[log.post(random.choice(KEYS), time_ms=wall_ms)] = true_ms + passed_ms
+                advance(state, log, state.applied_index + 1, log.last_index)
+                now_ms = clock.read(wall_ms, boot_ms + passed_ms, state.applied_time_ms).now_ms
+                before = live(log, state)
+                run(log, state, now_ms, policy, {})
+                after = live(log, state)
+                for key, ids in before.items():
+                    gone = set(ids) - set(after.get(key, []))
+                    found += len(gone)
+                    assert all(posted[at] < true_ms + passed_ms - age_ms for at in gone), seed
+            true_ms += settle_ms + random.choice([0, 50, 10 * age_ms])
+        # Set right, all that is too old goes but what bears a time to come; and at once, since the log is not behind.
+        now_ms = RetentionClock(true_ms, 0, clock_leap_max_ms=leap_ms).read(true_ms, 0, state.applied_time_ms).now_ms
+        run(log, state, now_ms, policy, {})
+        assert all(log.all[at - 1].time_ms >= true_ms - age_ms for ids in live(log, state).values() for at in ids)

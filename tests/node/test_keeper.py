@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 from pathlib import Path
@@ -13,6 +14,7 @@ from raftchat import _log
 from raftchat.chat.commands import remove_room, set_retention
 from raftchat.chat.policy import Policy
 from raftchat.chat.state import ChatState
+from raftchat.node import retention
 from raftchat.node.exits import CORRUPT, NodeFailed
 from raftchat.raft import Membership
 from raftchat.storage import snapshot as snapshots
@@ -307,6 +309,35 @@ def test_the_first_policy_is_proposed_once_in_the_life_of_a_cluster(tmp_path: Pa
     assert opened.state.policies.cluster is None
 
 
+@pytest.mark.parametrize("how", ["old", "large"])
+def test_a_first_policy_is_none_for_a_cluster_that_has_a_history(
+    tmp_path: Path, how: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """To restart one node of an old cluster with the option deleted what all had kept."""
+    store = open_store(tmp_path)
+    ids = store.post("a", 20)
+    if how == "large":
+        monkeypatch.setattr(retention, "NEW_ENTRIES_MAX", 19)
+    store.rounds(2)
+    store.clock.now_ms += 40 * DAY_MS if how == "old" else 1000
+    store.close()
+    opened = open_store(tmp_path, small_config(initial_max_messages=7, initial_max_age_ms=30 * DAY_MS), store.clock)
+    opened.owner.commit_index = opened.opened.log.last_index
+    opened.rounds(4, ms=1000)
+    opened.rounds(4, ms=opened.config.clock_settle_ms)
+    assert opened.owner.proposed == []
+    assert opened.page("a") == ids
+    assert len([record for record in caplog.records if "is not new" in record.message]) == 1
+
+
+def test_what_was_posted_before_the_first_policy_was_proposed_is_no_history(tmp_path: Path) -> None:
+    store = open_store(tmp_path, small_config(initial_max_messages=7))
+    ids = store.post("a", 9)
+    store.rounds(4, ms=1000)
+    assert store.state.policies.cluster == Policy(max_messages=7)
+    assert store.page("a") == ids[-7:]
+
+
 def test_a_quiet_store_seals_what_was_removed_and_wins_it_back(store: Store) -> None:
     store.post("secret", 5)
     store.post("stays", 2)
@@ -582,3 +613,22 @@ def test_what_lives_of_a_segment_is_counted_in_one_pass(store: Store) -> None:
             and entry.index >= floors.get(entry.key, 2**63)
         )
         assert store.files.live_bytes(segment, floors) == expected
+
+
+def test_a_node_that_starts_with_its_clock_far_ahead_removes_nothing_by_age_until_there_was_time_to_see_it(
+    store: Store, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    set_policy(store, Policy(max_age_ms=DAY_MS))
+    ids = store.post("a", 3)
+    store.rounds(3, ms=1000)
+    store.clock.wall_offset_ms += 30 * DAY_MS
+    opened = again(store)
+    opened.owner.append(_log.pack(_log.KIND_TRIM, b"", b"[]"))  # as a new leader's first entry: its time is the clock's
+    opened.rounds(5, ms=1000)
+    assert opened.page("a") == ids
+    (warning,) = [record for record in caplog.records if "far ahead" in record.message]
+    assert warning.levelname == "WARNING"
+    opened.rounds(3, ms=opened.config.clock_settle_ms / 2)
+    assert opened.page("a") == []
+    assert any("believed again" in record.message for record in caplog.records)

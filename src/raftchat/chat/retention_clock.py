@@ -16,8 +16,12 @@ class Doubt(enum.Enum):
     """Why the wall clock is not believed; the value is for people."""
 
     LEAPT_FORWARD = (
-        "the wall clock leapt forward: nothing younger than the limits is removed, and what is older may stay until "
-        "this node is restarted"
+        "the wall clock leapt forward, so ages are counted without that leap, and messages that are too old by the new "
+        "time stay. Make sure that the clock is right before this node starts again: then it will be believed"
+    )
+    NOT_SETTLED = (
+        "the wall clock is far ahead of this node's log: either the node was off for so long, or the clock is wrong. "
+        "Messages stay for some minutes, then the clock is believed; if it is wrong, set it right or stop this node"
     )
     LEAPT_BACK = "the wall clock leapt back: messages that are too old stay until it has caught up"
     LOG_AHEAD = (
@@ -36,8 +40,18 @@ class Reading(NamedTuple):
 class RetentionClock:
     """One per process. `boot_ms` is a clock that nobody sets and that does not stand still during suspend."""
 
-    def __init__(self, wall_ms: int, boot_ms: int, *, clock_leap_max_ms: int) -> None:
-        """The clocks as they are when the process starts: the wall clock is believed to be right then."""
+    def __init__(
+        self, wall_ms: int, boot_ms: int, *, clock_leap_max_ms: int, clock_settle_ms: int = 0, log_time_ms: int = 0
+    ) -> None:
+        """The clocks as they are when the process starts, and the log's last time as it was found then; 0: no log.
+
+        The wall clock is believed to be right then, but if it is far ahead of the log only after `clock_settle_ms`: a
+        node that was off for a week looks the same as one that starts with a wrong clock, and there must be time to
+        set that right.
+        """
+        self._log_time_ms = log_time_ms
+        ahead = log_time_ms > 0 and wall_ms > log_time_ms + clock_leap_max_ms
+        self._settle_ms = clock_settle_ms if ahead else 0
         self._wall_ms = wall_ms
         self._boot_ms = boot_ms
         self._leap_max_ms = clock_leap_max_ms
@@ -49,6 +63,9 @@ class RetentionClock:
         """
         passed_ms = boot_ms - self._boot_ms
         assert passed_ms >= 0, "the clock that nobody sets went back"
+        if passed_ms < self._settle_ms:
+            # What was stamped since was stamped by the clock in question.
+            return Reading(min(wall_ms, self._log_time_ms + passed_ms), Doubt.NOT_SETTLED)
         expected_ms = self._wall_ms + passed_ms
         allowed_ms = self._leap_max_ms + int(passed_ms * _DRIFT_PER_MS)
         if wall_ms > expected_ms + allowed_ms:

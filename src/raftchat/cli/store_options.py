@@ -20,7 +20,8 @@ EPILOG = """
 \b
 Keep messages for 30 days, at most 10 GiB of them, and rooms without any for a day:
   raft-chat --id 1 --max-age 30d --max-bytes 10GiB --empty-room-age 1d
-The policy of a running cluster is changed with PUT /retention.
+These are a new cluster's first policy: one that has a message older than a day, more than 10000 entries,
+or ever had a policy, is left as it is. The policy of a running cluster is changed with PUT /retention.
 """
 
 
@@ -53,7 +54,7 @@ class Limit(click.ParamType):  # type: ignore[type-arg]  # generic only in newer
 
 def store_options(function: F) -> F:
     """Adds them; the function gets them by the names of `Config`."""
-    at_first = "A new cluster's first policy; later: PUT /retention."
+    at_first = "Only for a new cluster's first policy (first day, first 10000 entries); later: PUT /retention."
     for add in reversed(
         [
             option("--max-age", "initial_max_age_ms", type=Age(), help=f"Messages older than this go. {at_first}"),

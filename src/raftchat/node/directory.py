@@ -133,6 +133,7 @@ def open_directory(config: Config, data_dir: str) -> OpenDirectory:
                     "dropped_bytes": opened.recovery.dropped_bytes,
                 },
             )
+        start.log_time_ms = opened.last_time_ms
         _require_joined(data_dir, opened, taken)
         for path in bad:
             os.unlink(path)

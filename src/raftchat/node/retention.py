@@ -21,6 +21,10 @@ from raftchat.node.store_ports import Clock, Counters, Files, Owner, Reader, Vie
 log = logging.getLogger(__name__)
 
 RECORD_OVERHEAD_BYTES = 64
+NEW_ENTRIES_MAX = 10_000
+"""A cluster with more in its log is not new any more."""
+NEW_MAX_MS = 86_400_000
+"""Nor is one with a message that is older."""
 FAULTY_PLANS_MAX = 2
 """After so many in a row that had to leave something out, another node is to lead: its log is another."""
 HAND_OVER_INTERVAL_MS = 3_600_000
@@ -53,8 +57,16 @@ def initial_policy(config: Config) -> Policy | None:
 
 class Retention:
     def __init__(
-        self, config: Config, reader: Reader, files: Files, owner: Owner, clock: Clock, counters: Counters
+        self,
+        config: Config,
+        log_time_ms: int,
+        reader: Reader,
+        files: Files,
+        owner: Owner,
+        clock: Clock,
+        counters: Counters,
     ) -> None:
+        """`log_time_ms`: of the last entry that was found at opening; 0: none was."""
         self._config = config
         self._reader = reader
         self._faults = files.faults
@@ -65,9 +77,14 @@ class Retention:
         self._clock = clock
         self._counters = counters
         self._time = RetentionClock(
-            clock.wall_ms(), round(clock.monotonic_ms()), clock_leap_max_ms=config.clock_leap_max_ms
+            clock.wall_ms(),
+            round(clock.monotonic_ms()),
+            clock_leap_max_ms=config.clock_leap_max_ms,
+            clock_settle_ms=config.clock_settle_ms,
+            log_time_ms=log_time_ms,
         )
         self._doubt: Doubt | None = None
+        self._is_old = False
         self._under_way: tuple[int, int] | None = None
         """Last index of what was proposed, and the term it was proposed in."""
         self._leads = False
@@ -125,7 +142,7 @@ class Retention:
     def _commands(self, state: ChatState) -> tuple[list[Command], bool]:
         policies = state.policies
         initial = initial_policy(self._config)
-        if initial is not None and not policies.cluster_was_set:
+        if initial is not None and not policies.cluster_was_set and self._is_new(state):
             log.info("The cluster's first retention policy", extra={"policy": initial.to_json(cluster=True)})
             return [set_retention(b"", initial, if_unset=True)], True
         plan = retention.plan(
@@ -146,6 +163,24 @@ class Retention:
                 extra={"messages": plan.messages, "size_bytes": plan.bytes, "rooms_removed": removed},
             )
         return self._first_batch(plan.commands, plan.more)
+
+    def _is_new(self, state: ChatState) -> bool:
+        """Whether the cluster is so young that a first policy is one: else a node's option would take its history."""
+        if self._is_old:
+            return False
+        oldest = min((room.first_id for room in state.rooms.values() if room.count), default=0)
+        now_ms = max(self._clock.wall_ms(), state.applied_time_ms)
+        try:
+            posted_ms = self._reader.entries(oldest, oldest)[0].time_ms if oldest else now_ms
+        except self._faults:
+            posted_ms = 0
+        self._is_old = state.applied_index > NEW_ENTRIES_MAX or now_ms - posted_ms > NEW_MAX_MS
+        if self._is_old:
+            log.warning(
+                "This cluster is not new and has no policy: what the options say of a first one is left aside; "
+                "PUT /retention sets one"
+            )
+        return not self._is_old
 
     def _first_batch(self, commands: list[Command], more: bool) -> tuple[list[Command], bool]:
         """What fits into one batch of proposals; the rest will be planned again."""

@@ -188,3 +188,5 @@ class Start:
     """Those the log can be opened with, ascending; only the newest is known to be whole."""
     surplus: list[str] = field(default_factory=list)
     """Older ones."""
+    log_time_ms: int = 0
+    """Of the last entry in the log, committed or not; 0: there is none."""

@@ -54,7 +54,7 @@ class Upkeep:
         self._snapshots = start.snapshots
         self._setbacks = Setbacks(config.store_retry_ms, clock.monotonic_ms, self.counters)
         self._reclaim = Reclaim(config, files, owner, clock, self._setbacks, self.counters)
-        self._retention = Retention(config, reader, files, owner, clock, self.counters)
+        self._retention = Retention(config, start.log_time_ms, reader, files, owner, clock, self.counters)
         self._pending: tuple[Snapshot, dict[bytes, int]] | None = None
         """Taken, and not written yet."""
         self._first_index = 0
