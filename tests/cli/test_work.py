@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 
 from raftchat.cli import main, work
 from raftchat.storage import identity
-from tests.storage.data_dir import DataDir
+from tests.storage.data_dir import DataDir, flip
 
 THREE = "http://127.0.0.1:12379,http://127.0.0.1:22379,http://127.0.0.1:32379"
 
@@ -108,6 +108,29 @@ def test_backup_and_restore(stopped: DataDir, tmp_path: Path) -> None:
     result = invoke("restore", copy, "--data-dir", new, "--cluster", THREE)
     assert result.exit_code == 3
     assert "is not empty; choose a new directory" in result.stderr
+
+
+def test_restore_up_to_a_fault_and_without_retention(stopped: DataDir, tmp_path: Path) -> None:
+    """Exit code 4 with the file, until it is asked for; the lines for the other nodes carry the same flags."""
+    path = stopped.log_path()
+    flip(path, 64 + 48 + 20)
+    new = str(tmp_path / "new")
+    result = invoke("restore", str(stopped.path), "--data-dir", new)
+    assert result.exit_code == 4
+    assert f"{path}: byte 64: " in result.stderr
+    assert "--up-to-fault" in result.stderr
+    flags = ["--up-to-fault", "--no-retention"]
+    result = invoke("restore", str(stopped.path), "--data-dir", new, "--cluster", THREE, *flags)
+    assert result.exit_code == 0, result.output
+    assert f"lost: {path}: byte 64: " in result.stdout
+    lines = [line for line in result.stdout.splitlines() if line.startswith("node ")]
+    assert all(" ".join(flags) in line for line in lines)
+    other = invoke(*lines[1].split()[3:], "--data-dir", str(tmp_path / "other"))
+    assert other.exit_code == 0, other.output
+    made, its = identity.load(new), identity.load(str(tmp_path / "other"))
+    assert made is not None
+    assert its is not None
+    assert made.cluster_id == its.cluster_id
 
 
 class Terminal(io.StringIO):

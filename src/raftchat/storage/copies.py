@@ -266,7 +266,9 @@ class Copy:
             if self._copied and records.copied_too_early():
                 return False
             sealed = end.following is not None and end.following.base_index > end.place.index
-            return sealed or any(synced >= end.place.index for _, synced in records.later())
+            if sealed or end.place.index <= self._hint:
+                return True
+            return any(synced >= end.place.index for _, synced in records.later())
 
 
 def _because(end: _End) -> str:
