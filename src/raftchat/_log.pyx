@@ -93,11 +93,7 @@ cdef class Log:
 
     @property
     def size_bytes(self):
-        cdef SegmentFile segment
-        cdef size_t size = 0
-        for segment in self.directory.live:
-            size += segment.size
-        return size
+        return sum([(<SegmentFile>known).size for known in self.directory.live])
 
     @property
     def failed(self):
