@@ -80,6 +80,8 @@ def make(
             synced = time.monotonic()
             if sys.stderr.isatty():
                 sys.stderr.write(f"\r{done:,} of {messages:,} messages ")
+    # The last of the batches is of its first message's time; a log whose time is long ago makes a node doubt its clock.
+    log.append(_log.pack(_log.KIND_NOOP, b"", b""), TERM, now_ms)
     _sync(log)
     last_index = log.last_index
     log.close()
